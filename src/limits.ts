@@ -1,0 +1,68 @@
+/** Every bound of the service, its unit last in its name. Relations between bounds are asserted at the end. */
+import assert from 'node:assert/strict'
+
+export const limits = {
+  // Requests
+  bodyBytesMax: 1024 * 1024,
+  batchBodyBytesMax: 20 * 1024 * 1024,
+  batchOperationsMax: 256,
+  jsonDepthMax: 32,
+  requestIdCharsMax: 128,
+  pageDefault: 50,
+  pageMax: 500,
+
+  // Deadlines. A call answers within requestDeadlineMs because the store gets storeDeadlineMs of it.
+  requestDeadlineMs: 3000,
+  storeDeadlineMs: 2000,
+  storeCommandTimeoutMs: 500,
+  storeSocketTimeoutMs: 1000,
+  storeConnectTimeoutMs: 1000,
+  storeRetryWhileAwayMs: 400,
+  storeReconnectDelayMaxMs: 500,
+  requestReceiveTimeoutMs: 10_000,
+  drainTimeoutMs: 8000,
+
+  // Effects
+  effectTypeCharsMax: 64,
+  entityBytesMax: 1024,
+  ownerCharsMax: 128,
+  claimIdCharsMax: 128,
+  fingerprintCharsMax: 256,
+  leaseSecondsMin: 0.1,
+  leaseSecondsMax: 3600,
+  retentionSecondsMin: 1,
+  retentionSecondsMax: 31_536_000,
+  waitSecondsMax: 60,
+  metadataPairsMax: 16,
+  metadataCharsMax: 256,
+  errorMessageCharsMax: 2000,
+  errorBytesMax: 16 * 1024,
+  reasonCharsMin: 3,
+  reasonCharsMax: 500,
+  userCharsMax: 128,
+  historyStepsMax: 20,
+  claimIdsRemembered: 8,
+  attemptsMax: 10_000,
+  fencingTokenMax: Number.MAX_SAFE_INTEGER,
+  referenceCharsMax: 32,
+  namespaceCharsMax: 63,
+  jobTypeCharsMax: 64,
+
+  // Sweep and counts
+  buckets: 256,
+  sweepIntervalMs: 250,
+  sweepLeaseMs: 2000,
+  sweepBatchMax: 500,
+  listScanMax: 5000,
+  countSliceMax: 500,
+  countsAgeMaxMs: 5000,
+  memoryAgeMaxMs: 5000,
+  memoryPollMs: 2000,
+} as const
+
+assert(limits.storeDeadlineMs < limits.requestDeadlineMs)
+assert(limits.storeCommandTimeoutMs < limits.storeDeadlineMs)
+assert(limits.sweepIntervalMs * 2 < 1000, 'a silent holder is settled within a second of the end of its lease')
+assert(limits.sweepIntervalMs < limits.sweepLeaseMs)
+assert(limits.memoryPollMs + limits.storeDeadlineMs < limits.memoryAgeMaxMs)
+assert(limits.bodyBytesMax < limits.batchBodyBytesMax)
