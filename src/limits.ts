@@ -36,6 +36,8 @@ export const limits = {
   metadataPairsMax: 16,
   metadataCharsMax: 256,
   errorMessageCharsMax: 2000,
+  errorWordCharsMax: 128,
+  retryAfterSecondsMax: 604_800,
   errorBytesMax: 16 * 1024,
   reasonCharsMin: 3,
   reasonCharsMax: 500,
@@ -54,10 +56,37 @@ export const limits = {
   sweepLeaseMs: 2000,
   sweepBatchMax: 500,
   listScanMax: 5000,
+  listPageMax: 50,
   countSliceMax: 500,
   countsAgeMaxMs: 5000,
   memoryAgeMaxMs: 5000,
   memoryPollMs: 2000,
+
+  // The private server. A socket's path is 108 bytes with its final NUL on Linux and 104 on macOS.
+  privateServerStartMs: 60_000,
+  privateServerStopMs: 10_000,
+  privateServerReplyMs: 1000,
+  privateServerPollMs: 20,
+  socketPathBytesMax: 103,
+
+  // Configuration file
+  configFileBytesMax: 1024 * 1024,
+  configNameCharsMax: 128,
+  processesMax: 256,
+  portMax: 65_535,
+  graceSecondsMax: 3600,
+  resultBytesMax: 1024 * 1024,
+  replicasMax: 16,
+  cooldownSecondsMax: 86_400,
+  breakerFailuresMax: 1000,
+  breakerProbesMax: 1000,
+  windowMinutesMax: 1440,
+  retryBudgetPerSecondMax: 10_000,
+  retryBudgetWindowSecondsMax: 3600,
+  memoryBudgetMbMax: 1024 * 1024,
+  auditEntriesMax: 10_000_000,
+  failureRulesMax: 1000,
+  failurePatternCharsMax: 500,
 } as const
 
 assert(limits.storeDeadlineMs < limits.requestDeadlineMs)
@@ -66,3 +95,4 @@ assert(limits.sweepIntervalMs * 2 < 1000, 'a silent holder is settled within a s
 assert(limits.sweepIntervalMs < limits.sweepLeaseMs)
 assert(limits.memoryPollMs + limits.storeDeadlineMs < limits.memoryAgeMaxMs)
 assert(limits.bodyBytesMax < limits.batchBodyBytesMax)
+assert(limits.resultBytesMax <= limits.bodyBytesMax, 'a result travels in a body')

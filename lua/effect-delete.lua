@@ -1,0 +1,28 @@
+-- Purpose: forgets a settled or released record; its token is remembered for the retention, so a late holder stays stale.
+-- KEYS: effect, inflight
+-- ARGV: effect_id, token ('' where none was sent)
+-- Replies: status, now_us, record — deleted, not_settled, stale, or without record: not_found
+-- Never: forgets what is in progress or uncertain.
+local effect, inflight = KEYS[1], KEYS[2]
+local effect_id, token = ARGV[1], tonumber(ARGV[2])
+
+local r = record.read(effect)
+if not r or r.state == 'deleted' then
+  return { 'not_found', clock.now_us }
+elseif token and token ~= r.token then
+  return { 'stale', clock.now_us, record.fields(r) }
+end
+if record.lease_over(r) then
+  record.lapse(r)
+end
+if r.state == 'in_progress' or r.state == 'uncertain' then
+  return { 'not_settled', clock.now_us, record.fields(r) }
+end
+
+local before = record.fields(r)
+record.retire_claim(r)
+local remembered = record.new()
+remembered.state, remembered.token, remembered.past_claims = 'deleted', r.token, r.past_claims
+remembered.retention_ms, remembered.updated_at = r.retention_ms, r.updated_at
+record.write(remembered, effect, inflight, effect_id)
+return { 'deleted', clock.now_us, before }

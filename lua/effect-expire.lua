@@ -1,0 +1,18 @@
+-- Purpose: settles a silent holder as its policy says, once: the caller who is told expired tells the world.
+-- KEYS: effect, inflight
+-- ARGV: effect_id
+-- Replies: status, now_us, record — expired, current, or without record: gone
+-- Never: touches a lease that is alive now, whatever was read before.
+local effect, inflight = KEYS[1], KEYS[2]
+local effect_id = ARGV[1]
+
+local r = record.read(effect)
+if not r then
+  redis.call('ZREM', inflight, effect_id)
+  return { 'gone', clock.now_us }
+elseif not record.lease_over(r) then
+  return { 'current', clock.now_us, record.fields(r) }
+end
+record.lapse(r)
+record.write(r, effect, inflight, effect_id)
+return { 'expired', clock.now_us, record.fields(r) }

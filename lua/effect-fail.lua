@@ -1,0 +1,46 @@
+-- Purpose: it did not happen, or nobody knows.
+-- KEYS: effect, inflight
+-- ARGV: effect_id, token, call (digest of this report, to know a repeat), execution (no|unknown|yes|partial), retryable (1 or ''),
+--   max_attempts, wait_ms (advice for the next attempt), error (JSON)
+-- Replies: status, now_us, replayed (0|1), record — released, failed, uncertain, stale, already_settled,
+--   or without record: deleted, not_found
+-- Never: settles as failed what may have happened.
+local effect, inflight = KEYS[1], KEYS[2]
+local effect_id, token, call, execution, retryable = ARGV[1], tonumber(ARGV[2]), 'fail:' .. ARGV[3], ARGV[4], ARGV[5] == '1'
+local max_attempts, wait_ms, error_json = tonumber(ARGV[6]), tonumber(ARGV[7]), ARGV[8]
+
+local r = record.read(effect)
+if not r then
+  return { 'not_found', clock.now_us }
+elseif r.state == 'deleted' then
+  return { token <= r.token and 'deleted' or 'not_found', clock.now_us }
+elseif token ~= r.token then
+  return { 'stale', clock.now_us, 0, record.fields(r) }
+elseif r.ended == call then
+  return { r.state, clock.now_us, 1, record.fields(r) }
+end
+-- A lease that ran out under reclaim leaves the effect released, swept or not: the holder may still report.
+local open = r.state == 'in_progress' or r.state == 'uncertain' or (r.state == 'released' and r.ended == 'lease')
+if not open then
+  return { 'already_settled', clock.now_us, 0, record.fields(r) }
+end
+
+r.doubt = execution ~= 'no'
+if execution == 'yes' or execution == 'partial' or (execution == 'unknown' and r.policy == 'hold') then
+  r.state = 'uncertain'
+elseif retryable and r.attempt < max_attempts then
+  r.state, r.not_before = 'released', wait_ms > 0 and record.now(r) + wait_ms or 0
+elseif r.doubt or r.earlier_doubt then
+  r.state = 'uncertain'
+else
+  r.state, r.entity = 'failed', ''
+end
+r.body, r.ended = error_json, call
+if r.state == 'failed' then
+  record.settle_claim(r)
+else
+  record.retire_claim(r)
+end
+record.step(r, r.state, r.owner, 'fail')
+record.write(r, effect, inflight, effect_id)
+return { r.state, clock.now_us, 0, record.fields(r) }

@@ -1,0 +1,25 @@
+-- Purpose: reads one page of the effects of one bucket that are in progress or uncertain, in the order of the index.
+-- KEYS: inflight
+-- ARGV: prefix (of the bucket's record keys), after_score, after_id (the last one seen, '' at the start), count
+-- Replies: status, now_us, entries — page; an entry is effect_id, score, record
+-- Never: writes, or reads more than count records.
+local inflight = KEYS[1]
+local prefix, after_score, after_id, count = ARGV[1], ARGV[2], ARGV[3], tonumber(ARGV[4])
+local TIES_MAX = 1000
+
+-- Scores only ever grow, so a page after (score, id) misses nobody who was there from the start.
+local ties = after_id == '' and 0 or math.min(redis.call('ZCOUNT', inflight, after_score, after_score), TIES_MAX)
+local found = redis.call('ZRANGEBYSCORE', inflight, after_score, '+inf', 'WITHSCORES', 'LIMIT', 0, count + ties)
+local entries = {}
+for position = 1, #found, 2 do
+  local effect_id, score = found[position], found[position + 1]
+  if #entries == count then
+    break
+  end
+  local seen = tonumber(score) == tonumber(after_score) and effect_id <= after_id
+  local r = not seen and record.read(prefix .. effect_id)
+  if r then
+    entries[#entries + 1] = { effect_id, score, record.fields(r) }
+  end
+end
+return { 'page', clock.now_us, entries }

@@ -1,0 +1,46 @@
+-- Purpose: a person, or a worker with evidence, settles an effect.
+-- KEYS: effect, inflight
+-- ARGV: effect_id, token ('' where none was sent), call (digest of this call, to know a repeat), floor_us,
+--   resolution (executed|not_executed|abandoned), uncertain_only (1 or ''), by, reason, body (result or error JSON)
+-- Replies: status, now_us, replayed (0|1), record, before (record), history — resolved; without
+--   before and history: stale, already_settled, in_progress (only an uncertain
+--   effect may be resolved by this caller), or without record: not_found
+-- Never: touches a completed effect, or one that has moved on since it was looked at.
+local effect, inflight = KEYS[1], KEYS[2]
+local effect_id, token, call, floor_us = ARGV[1], tonumber(ARGV[2]), 'resolve:' .. ARGV[3], tonumber(ARGV[4])
+local resolution, uncertain_only, by, reason, body = ARGV[5], ARGV[6] == '1', ARGV[7], ARGV[8], ARGV[9]
+
+local r = record.read(effect)
+if not r or r.state == 'deleted' then
+  return { 'not_found', clock.now_us }
+end
+if r.ended == call then
+  return { 'resolved', clock.now_us, 1, record.fields(r), record.fields(r), record.steps(r) }
+elseif token and token ~= r.token then
+  return { 'stale', clock.now_us, 0, record.fields(r) }
+elseif r.state == 'completed' then
+  return { 'already_settled', clock.now_us, 0, record.fields(r) }
+end
+if record.lease_over(r) then
+  record.lapse(r)
+end
+if uncertain_only and r.state ~= 'uncertain' then
+  return { r.state == 'in_progress' and 'in_progress' or 'already_settled', clock.now_us, 0, record.fields(r) }
+end
+
+local before = record.fields(r)
+r.token = record.next_token(r.token, floor_us)
+r.doubt, r.not_before, r.ended = false, 0, call
+if resolution == 'executed' then
+  record.settle_claim(r)
+  r.state, r.body, r.entity = 'completed', body, ''
+elseif resolution == 'abandoned' then
+  record.settle_claim(r)
+  r.state, r.body, r.entity = 'failed', body, ''
+else
+  r.state, r.attempt, r.earlier_doubt, r.body = 'released', 0, false, ''
+  record.retire_claim(r)
+end
+record.step(r, 'resolved', by, resolution .. ': ' .. reason)
+record.write(r, effect, inflight, effect_id)
+return { 'resolved', clock.now_us, 0, record.fields(r), before, record.steps(r) }

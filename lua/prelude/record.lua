@@ -1,0 +1,170 @@
+-- The record of one effect: one packed string. Only this file knows its layout.
+--
+-- A record in Lua is a table with these fields; times are Redis milliseconds, 0 for "none", and text is '' for "none".
+--   state             in_progress | completed | failed | released | uncertain | deleted (only its token is remembered)
+--   policy            hold | reclaim: what a silent end of the lease means
+--   doubt             the current attempt ended without anybody knowing whether the effect happened
+--   earlier_doubt     an earlier attempt since the last resolve did
+--   attempt           grants since the last resolve that did not end by release
+--   token             fencing token, microseconds, < 2^53
+--   created_at, updated_at, claimed_at, lease_expires_at, not_before
+--   lease_ms, retention_ms
+--   owner, claim      who holds or held it; digest of owner and claim_id, 22 characters
+--   past_claims       digests of the last claims that ended without settling, 22 characters each, oldest first
+--   ended             how the last attempt ended: '' | lease | release:… | fail:… | complete | resolve:… (with a digest of the call)
+--   fingerprint, job_type, durability, metadata, entity
+--   body              result (completed) or error (else), opaque bytes
+--   history           packed steps, oldest first
+local record = {}
+do
+  -- version, state, flags, attempt, 6 times and the token, 2 durations, then text with its length in front
+  local LAYOUT = '<BBBHddddddI4I6Hc0Bc0Bc0Bc0Hc0Bc0Bc0Hc0Hc0I4c0Hc0'
+  local STEP = '<dHBc0Hc0Hc0'
+  local VERSION = 1
+  local CLAIM_LENGTH = 22
+  local CLAIMS_REMEMBERED = 8
+  local STEPS_MAX = 20
+  local UNCERTAIN_SCORE = 1e15 -- above every lease: uncertain effects stand behind those in progress
+
+  local STATES = { 'in_progress', 'completed', 'failed', 'released', 'uncertain', 'deleted' }
+  local CODES = {}
+  for code, state in ipairs(STATES) do
+    CODES[state] = code
+  end
+
+  function record.new()
+    return {
+      state = 'released', policy = 'hold', doubt = false, earlier_doubt = false, attempt = 0, token = 0,
+      created_at = clock.now_ms, updated_at = clock.now_ms, claimed_at = 0, lease_expires_at = 0, not_before = 0,
+      lease_ms = 0, retention_ms = 0, owner = '', claim = '', past_claims = '', ended = '', fingerprint = '',
+      job_type = '', durability = '', metadata = '', entity = '', body = '', history = '',
+    }
+  end
+
+  function record.encode(r)
+    local flags = (r.policy == 'reclaim' and 1 or 0) + (r.doubt and 2 or 0) + (r.earlier_doubt and 4 or 0)
+    return struct.pack(
+      LAYOUT, VERSION, CODES[r.state], flags, r.attempt, r.token,
+      r.created_at, r.updated_at, r.claimed_at, r.lease_expires_at, r.not_before, r.lease_ms, r.retention_ms,
+      #r.owner, r.owner, #r.claim, r.claim, #r.past_claims, r.past_claims, #r.ended, r.ended,
+      #r.fingerprint, r.fingerprint, #r.job_type, r.job_type, #r.durability, r.durability,
+      #r.metadata, r.metadata, #r.entity, r.entity, #r.body, r.body, #r.history, r.history
+    )
+  end
+
+  function record.decode(packed)
+    local r = {}
+    local code, flags
+    r.version, code, flags, r.attempt, r.token,
+    r.created_at, r.updated_at, r.claimed_at, r.lease_expires_at, r.not_before, r.lease_ms, r.retention_ms,
+    r.owner, r.claim, r.past_claims, r.ended, r.fingerprint, r.job_type, r.durability,
+    r.metadata, r.entity, r.body, r.history = struct.unpack(LAYOUT, packed)
+    r.state = STATES[code]
+    r.policy = flags % 2 == 1 and 'reclaim' or 'hold'
+    r.doubt = flags % 4 >= 2
+    r.earlier_doubt = flags >= 4
+    return r
+  end
+
+  -- A record's time never runs backwards, even if the clock of a new primary is behind.
+  function record.now(r)
+    return math.max(clock.now_ms, r.updated_at)
+  end
+
+  function record.read(key)
+    local packed = redis.call('GET', key)
+    return packed and record.decode(packed) or nil
+  end
+
+  -- Writes a record and its index entry. Only settled, released and deleted records may vanish by themselves.
+  function record.write(r, key, inflight, effect_id)
+    r.updated_at = record.now(r)
+    local packed = record.encode(r)
+    if r.state == 'in_progress' then
+      redis.call('SET', key, packed)
+      redis.call('ZADD', inflight, r.lease_expires_at, effect_id)
+    elseif r.state == 'uncertain' then
+      redis.call('SET', key, packed)
+      redis.call('ZADD', inflight, UNCERTAIN_SCORE + r.updated_at, effect_id)
+    else
+      redis.call('SET', key, packed, 'PXAT', string.format('%.0f', r.updated_at + r.retention_ms))
+      redis.call('ZREM', inflight, effect_id)
+    end
+  end
+
+  function record.next_token(previous, floor_us)
+    return math.max(previous + 1, clock.now_us, floor_us + 1)
+  end
+
+  -- Remembers a step other than plain claim and complete; the oldest of more than STEPS_MAX is dropped.
+  function record.step(r, name, by, detail)
+    r.history = r.history .. struct.pack(STEP, record.now(r), r.attempt, #name, name, #by, by, #detail, detail)
+    local steps, position, second = 0, 1, 1
+    while position <= #r.history do
+      position = select(6, struct.unpack(STEP, r.history, position))
+      steps = steps + 1
+      if steps == 1 then
+        second = position
+      end
+    end
+    if steps > STEPS_MAX then
+      r.history = r.history:sub(second)
+    end
+  end
+
+  function record.steps(r)
+    local steps, position = {}, 1
+    while position <= #r.history do
+      local at, attempt, name, by, detail, following = struct.unpack(STEP, r.history, position)
+      steps[#steps + 1] = { at, attempt, name, by, detail }
+      position = following
+    end
+    return steps
+  end
+
+  -- The current claim has ended without settling: a late repeat of it must not be granted.
+  function record.retire_claim(r)
+    if r.claim ~= '' then
+      r.past_claims = (r.past_claims .. r.claim):sub(-CLAIM_LENGTH * CLAIMS_REMEMBERED)
+      r.claim = ''
+    end
+  end
+
+  -- The last claim has settled the effect after all: whoever repeats it is told the outcome.
+  function record.settle_claim(r)
+    if r.claim == '' then
+      r.past_claims = r.past_claims:sub(1, -CLAIM_LENGTH - 1)
+    end
+  end
+
+  function record.is_past_claim(r, claim)
+    for position = 1, #r.past_claims, CLAIM_LENGTH do
+      if r.past_claims:sub(position, position + CLAIM_LENGTH - 1) == claim then
+        return true
+      end
+    end
+    return false
+  end
+
+  function record.lease_over(r)
+    return r.state == 'in_progress' and record.now(r) >= r.lease_expires_at
+  end
+
+  -- Settles a silent holder as its policy says. Changes only the table.
+  function record.lapse(r)
+    r.state = r.policy == 'hold' and 'uncertain' or 'released'
+    r.doubt = true
+    r.ended = 'lease'
+    record.retire_claim(r)
+    record.step(r, 'lease_expired', r.owner, r.state)
+  end
+
+  -- What a reply tells of a record: fields in the order that src/effects/scripts.ts decodes.
+  function record.fields(r)
+    return {
+      r.state, r.policy, r.doubt and 1 or 0, r.earlier_doubt and 1 or 0, r.attempt, r.token,
+      r.created_at, r.updated_at, r.claimed_at, r.lease_expires_at, r.not_before, r.lease_ms, r.retention_ms,
+      r.owner, r.ended, r.fingerprint, r.job_type, r.durability, r.metadata, r.entity, r.body,
+    }
+  end
+end

@@ -1,0 +1,225 @@
+/** Effects: claim, complete, fail, release, renew, resolve, delete, and looking at them. */
+import { allows, type Principal } from '../src/auth.ts'
+import type { Effects } from '../src/effects/effects.ts'
+import * as schema from '../src/effects/schema.ts'
+import type { Actor } from '../src/effects/context.ts'
+import type { Declare } from '../src/http/operation.ts'
+import { isJsonObject, type JsonObject, parseStrict } from '../src/json.ts'
+import { invalidRequest, Problem } from '../src/problems.ts'
+import * as examples from './examples/effects.ts'
+
+const tag = 'effects'
+const stale = ['effect-not-found', 'stale-token'] as const
+
+/** Who did it: the key's name where there are keys, else whoever the caller says. */
+const actorOf = (principal: Principal, user: string | undefined): Actor =>
+  principal.authenticated
+    ? { user: principal.name, on_behalf_of: user ?? null }
+    : { user: user ?? principal.name, on_behalf_of: null }
+
+/** The object of `?entity_json=`, held to the same rules as in a body. */
+function entityOf(query: { entity?: string | undefined; entity_json?: string | undefined }): string | JsonObject {
+  if (query.entity_json === undefined) return query.entity ?? ''
+  const misfit = (message: string) => invalidRequest([{ pointer: '?entity_json', message }])
+  try {
+    const value = parseStrict(query.entity_json)
+    if (isJsonObject(value)) return value
+  } catch (error) {
+    throw error instanceof Problem ? misfit(error.message) : error
+  }
+  throw misfit('must be a JSON object; send a string as entity')
+}
+
+export function effectRoutes(declare: Declare, effects: Effects): void {
+  declareClaim(declare, effects)
+  declareReports(declare, effects)
+  declareSettlements(declare, effects)
+  declareReading(declare, effects)
+}
+
+function declareClaim(declare: Declare, effects: Effects): void {
+  declare(
+    {
+      id: 'claimEffect',
+      method: 'POST',
+      url: '/api/v1/effects/claim',
+      role: 'worker',
+      tag,
+      summary: 'Ask to execute an effect: go, here is the result, or not now',
+      body: schema.claimBody,
+      bodyExample: examples.claim,
+      answers: {
+        201: { description: 'Go: you are the only holder.', schema: schema.claimGranted, example: examples.granted },
+        200: {
+          description: 'Do not execute: the stored outcome.',
+          schema: schema.claimSettled,
+          example: examples.settled,
+        },
+      },
+      problems: [
+        'claim-ended',
+        'effect-in-progress',
+        'effect-uncertain',
+        'fingerprint-mismatch',
+        'memory-budget-exceeded',
+      ],
+    },
+    async ({ principal, body }) => {
+      const { granted, body: answer } = await effects.claim(principal.namespace, body)
+      return { status: granted ? 201 : 200, body: answer }
+    },
+  )
+}
+
+function declareReports(declare: Declare, effects: Effects): void {
+  declare(
+    {
+      id: 'completeEffect',
+      method: 'POST',
+      url: '/api/v1/effects/complete',
+      role: 'worker',
+      tag,
+      summary: 'It happened: store its result for every later caller',
+      body: schema.completeBody,
+      bodyExample: examples.complete,
+      answers: { 200: { description: 'Stored.', schema: schema.completed, example: examples.completed } },
+      problems: [...stale, 'result-conflict', 'already-settled'],
+    },
+    async ({ principal, body }) => ({ status: 200, body: await effects.complete(principal.namespace, body) }),
+  )
+  declare(
+    {
+      id: 'failEffect',
+      method: 'POST',
+      url: '/api/v1/effects/fail',
+      role: 'worker',
+      tag,
+      summary: 'It did not happen, or nobody knows: classify, and say whether and when to retry',
+      body: schema.failBody,
+      bodyExample: examples.fail,
+      answers: { 200: { description: 'Recorded.', schema: schema.failed, example: examples.failed } },
+      problems: [...stale, 'already-settled'],
+    },
+    async ({ principal, body }) => ({ status: 200, body: await effects.fail(principal.namespace, body) }),
+  )
+  declare(
+    {
+      id: 'releaseEffect',
+      method: 'POST',
+      url: '/api/v1/effects/release',
+      role: 'worker',
+      tag,
+      summary: 'Give the claim back unused; the attempt does not count',
+      body: schema.releaseBody,
+      bodyExample: examples.release,
+      answers: { 200: { description: 'Released.', schema: schema.released, example: examples.released } },
+      problems: [...stale, 'lease-expired', 'already-settled'],
+    },
+    async ({ principal, body }) => ({ status: 200, body: await effects.release(principal.namespace, body) }),
+  )
+  declare(
+    {
+      id: 'renewEffect',
+      method: 'POST',
+      url: '/api/v1/effects/renew',
+      role: 'worker',
+      tag,
+      summary: 'Heartbeat: extend the lease',
+      body: schema.renewBody,
+      bodyExample: examples.renew,
+      answers: { 200: { description: 'Extended.', schema: schema.renewed, example: examples.renewed } },
+      problems: [...stale, 'lease-expired', 'already-settled'],
+    },
+    async ({ principal, body }) => ({ status: 200, body: await effects.renew(principal.namespace, body) }),
+  )
+}
+
+function declareSettlements(declare: Declare, effects: Effects): void {
+  declare(
+    {
+      id: 'resolveEffect',
+      method: 'POST',
+      url: '/api/v1/effects/:effect_id/resolve',
+      role: 'worker',
+      tag,
+      summary: 'Settle an effect by decision; a worker needs evidence, and may settle an uncertain one only',
+      params: schema.effectParams,
+      body: schema.resolveBody,
+      bodyExample: examples.resolve,
+      answers: { 200: { description: 'The record.', schema: schema.effectRecord, example: examples.resolved } },
+      problems: [...stale, 'already-settled', 'effect-in-progress'],
+    },
+    async ({ principal, params, body: { user, ...body } }) => {
+      const request = { ...body, effect_id: params.effect_id }
+      const byWorker = !allows(principal.role, 'operator')
+      const record = await effects.resolve(principal.namespace, request, actorOf(principal, user), byWorker)
+      return { status: 200, body: record }
+    },
+  )
+  declare(
+    {
+      id: 'deleteEffect',
+      method: 'DELETE',
+      url: '/api/v1/effects/:effect_id',
+      role: 'operator',
+      tag,
+      summary: 'Forget a settled or released record; its token is remembered for the retention',
+      params: schema.effectParams,
+      query: schema.deleteQuery,
+      answers: { 204: { description: 'Forgotten.', schema: null } },
+      problems: [...stale, 'not-settled'],
+    },
+    async ({ principal, params, query: { user, ...query } }) => {
+      const request = { ...query, effect_id: params.effect_id }
+      await effects.remove(principal.namespace, request, actorOf(principal, user))
+      return { status: 204 }
+    },
+  )
+}
+
+function declareReading(declare: Declare, effects: Effects): void {
+  declare(
+    {
+      id: 'lookupEffect',
+      method: 'GET',
+      url: '/api/v1/effects/lookup',
+      role: 'reader',
+      tag,
+      summary: 'The record of an effect by type and entity',
+      query: schema.lookupQuery,
+      answers: { 200: { description: 'The record.', schema: schema.effectRecord, example: examples.record } },
+      problems: ['effect-not-found'],
+    },
+    async ({ principal, query }) => {
+      const name = { type: query.type, entity: entityOf(query) }
+      return { status: 200, body: await effects.get(principal.namespace, name) }
+    },
+  )
+  declare(
+    {
+      id: 'getEffect',
+      method: 'GET',
+      url: '/api/v1/effects/:effect_id',
+      role: 'reader',
+      tag,
+      summary: 'The record of an effect by its id',
+      params: schema.effectParams,
+      answers: { 200: { description: 'The record.', schema: schema.effectRecord, example: examples.record } },
+      problems: ['effect-not-found'],
+    },
+    async ({ principal, params }) => ({ status: 200, body: await effects.get(principal.namespace, params) }),
+  )
+  declare(
+    {
+      id: 'listEffects',
+      method: 'GET',
+      url: '/api/v1/effects',
+      role: 'reader',
+      tag,
+      summary: 'The effects in progress and uncertain, in no promised order',
+      query: schema.listQuery,
+      answers: { 200: { description: 'One page.', schema: schema.effectList, example: examples.list } },
+    },
+    async ({ principal, query }) => ({ status: 200, body: await effects.list(principal.namespace, query) }),
+  )
+}

@@ -1,0 +1,81 @@
+/** The HTTP server: hooks, errors and routes on one Fastify instance. The only file here that imports routes/. */
+import { randomUUID } from 'node:crypto'
+import swagger from '@fastify/swagger'
+import { fastify, type FastifyBaseLogger, type FastifyInstance, type FastifyReply, type FastifyRequest } from 'fastify'
+import { registerRoutes } from '../routes/index.ts'
+import { readBodies } from './http/body.ts'
+import { handleError, sendProblem } from './http/errors.ts'
+import { problemSchema } from './http/fields.ts'
+import { type Components, jsonSchema } from './http/json-schema.ts'
+import { refuseOtherMethods } from './http/methods.ts'
+import { authorisation, createDeclare } from './http/operation.ts'
+import { openapi } from './http/openapi.ts'
+import { stringifyWithRaw } from './json.ts'
+import { limits } from './limits.ts'
+import { Problem } from './problems.ts'
+import type { Services } from './services.ts'
+
+const saneRequestId = /^[\x20-\x7e]{1,128}$/
+
+/** The caller's id if it is 1–128 printable ASCII characters, else a new one. */
+export function requestId(sent: string | string[] | undefined): string {
+  return typeof sent === 'string' && saneRequestId.test(sent) ? sent : randomUUID()
+}
+
+function addHooks(app: FastifyInstance, { authenticate, config, metrics, log }: Services): void {
+  app.decorateRequest('principal')
+  app.addHook('onRequest', async (request: FastifyRequest, reply: FastifyReply) => {
+    void reply.header('x-request-id', request.id)
+  })
+  app.addHook('onRequest', authorisation(authenticate, config.auth.metrics_anonymous))
+  // Results come out as the bytes that they came in as.
+  app.addHook('onSend', async (_request: FastifyRequest, _reply: FastifyReply, payload: unknown) =>
+    typeof payload === 'string' ? stringifyWithRaw(payload, (text) => text as string) : payload,
+  )
+  app.addHook('onResponse', async (request: FastifyRequest, reply: FastifyReply) => {
+    const route = request.routeOptions.url ?? 'unknown'
+    const seconds = reply.elapsedTime / 1000
+    metrics.request(route, reply.statusCode, seconds)
+    const { method, url, id } = request
+    const key = request.principal?.name
+    log.info({ request_id: id, method, url, status: reply.statusCode, seconds, key }, 'request')
+  })
+}
+
+/** Builds the server; nothing listens yet. */
+export async function buildApp(services: Services): Promise<FastifyInstance> {
+  const app = fastify({
+    loggerInstance: services.log as FastifyBaseLogger,
+    disableRequestLogging: true,
+    bodyLimit: limits.bodyBytesMax,
+    requestTimeout: limits.requestReceiveTimeoutMs,
+    connectionTimeout: limits.requestReceiveTimeoutMs,
+    routerOptions: { maxParamLength: 256, ignoreTrailingSlash: false },
+    genReqId: (request) => requestId(request.headers['x-request-id']),
+    return503OnClosing: false,
+    forceCloseConnections: 'idle',
+    frameworkErrors: (error, request, reply) => {
+      void reply.header('x-request-id', request.id)
+      handleError(error, request, reply)
+    },
+  })
+  // Node looks for requests that do not arrive only every 30 s unless it is told to.
+  app.server.headersTimeout = limits.requestReceiveTimeoutMs
+
+  const components: Components = new Map()
+  jsonSchema(problemSchema, 'output', components)
+  readBodies(app)
+  addHooks(app, services)
+  app.setErrorHandler(handleError)
+  app.setNotFoundHandler((request, reply) =>
+    sendProblem(new Problem('not-found', 'Nothing is served at this path.'), request, reply),
+  )
+  await app.register(swagger, openapi)
+  const allowed = refuseOtherMethods(app)
+  await app.register(async (scope) => {
+    registerRoutes(createDeclare(scope, components), services)
+    allowed(scope)
+  })
+  await app.ready()
+  return app
+}

@@ -1,0 +1,121 @@
+/** What every operation on an effect shares: what it may use, which effect is meant, and who hears of it. */
+import { hash } from 'node:crypto'
+import type { Events } from '../events/events.ts'
+import type { Classification, Execution } from '../failures/classify.ts'
+import type { JsonObject, RawJson } from '../json.ts'
+import { invalidRequest, Problem } from '../problems.ts'
+import type { Store } from '../redis/client.ts'
+import type { Keys } from '../redis/keys.ts'
+import { identify, parseEffectId } from './identity.ts'
+import { effectProblem, type Subject } from './present.ts'
+import type { EffectRecord, LeasePolicy } from './scripts.ts'
+
+/** The settings of one effect type, defaults filled in. */
+export type TypePolicy = {
+  lease_seconds: number
+  retention_seconds: number
+  on_lease_expiry: LeasePolicy
+  allow_reclaim: boolean
+}
+
+/** What is known of a failure when advice is asked for. */
+export type FailureFacts = {
+  attempt: number
+  maxAttempts: number
+  execution: Execution
+  retryable: boolean
+  hold: boolean
+  classification: Classification
+}
+
+export type RetryAdvice = { retry: boolean; reason: string; wait_seconds: number | null; attempts_left: number }
+
+/** What effects need to know or to do outside themselves; src/services.ts passes it. */
+export type EffectsDependencies = {
+  store: Store
+  keys: Keys
+  events: Events
+  /** Throws invalid-request for a type that is not allowed. */
+  typePolicy: (type: string) => TypePolicy
+  maxAttempts: (type: string, jobType: string | null) => number
+  maxResultBytes: number
+  /** Whether new effects are refused, and the figures for the answer. */
+  memory: () => { over: boolean; used_bytes: number; budget_bytes: number | null }
+  /** `nowMs` is Redis's time. */
+  classify: (error: unknown, nowMs: number) => Classification
+  /** The JSON text of an error that is kept with an effect, bounded. */
+  keepError: (error: unknown) => string
+  /** Whether and when to try again; records nothing. */
+  advise: (failure: FailureFacts) => RetryAdvice
+  observe: { claim: (type: string, outcome: string) => void }
+}
+
+/** Which effect a caller means. */
+export type EffectName = {
+  type?: string | undefined
+  entity?: string | JsonObject | undefined
+  effect_id?: string | undefined
+}
+
+/** Who does it, for the history and the audit. */
+export type Actor = { user: string; on_behalf_of: string | null }
+
+export type Located = {
+  effectId: string
+  type: string
+  bucket: number
+  keys: readonly [effect: string, inflight: string]
+  entity: string | JsonObject | undefined
+}
+
+export const milliseconds = (seconds: number): number => Math.round(seconds * 1000)
+
+/** 22 characters (132 bits) that stand for one call or claim. */
+export const digest = (...parts: unknown[]): string => hash('sha256', JSON.stringify(parts), 'base64url').slice(0, 22)
+
+export function createContext(dependencies: EffectsDependencies) {
+  const { store, keys, events } = dependencies
+
+  function locate(namespace: string, { type, entity, effect_id }: EffectName): Located {
+    const effectId = effect_id ?? identify(type ?? '', entity ?? '').effectId
+    const parts = parseEffectId(effectId)
+    if (!parts) throw invalidRequest([{ pointer: '/effect_id', message: 'must be <type>.<64 hex digits>' }])
+    const { effect, inflight } = keys.effect(namespace, parts.bucket, effectId)
+    return { effectId, type: parts.type, bucket: parts.bucket, keys: [effect, inflight], entity }
+  }
+
+  return {
+    ...dependencies,
+    locate,
+
+    /** The effect at Redis's time now. */
+    async subject(namespace: string, effectId: string): Promise<Subject> {
+      const clock = await store.clock()
+      return { namespace, effectId, nowMs: clock.nowUs() / 1000 }
+    },
+
+    /** Tells the world that an effect became uncertain, and why. */
+    tellUncertain({ namespace, effectId }: Subject, { owner, attempt }: EffectRecord, cause: string): void {
+      events.emit({ event: 'effect.uncertain', namespace, effect_id: effectId, owner, attempt, cause })
+    },
+
+    /** 413 if a result is larger than the configuration allows. */
+    checkResult(result: RawJson | undefined): void {
+      if (result === undefined || Buffer.byteLength(result.text) <= dependencies.maxResultBytes) return
+      const detail = `The result exceeds ${dependencies.maxResultBytes} bytes.`
+      throw new Problem('payload-too-large', detail, { max_result_bytes: dependencies.maxResultBytes })
+    },
+  }
+}
+
+export type Context = ReturnType<typeof createContext>
+
+export const notFound = ({ effectId }: Subject): Problem =>
+  new Problem('effect-not-found', 'There is no record of this effect.', { effect_id: effectId })
+
+/** 409 `stale-token`; without a record where only the token of a deleted one is remembered. */
+export function staleToken(subject: Subject, record?: EffectRecord): Problem {
+  const detail = 'Another claim, or a person, has taken over this effect.'
+  if (record) return effectProblem('stale-token', detail, subject, record)
+  return new Problem('stale-token', detail, { effect_id: subject.effectId, state: null })
+}

@@ -1,0 +1,55 @@
+/** Every failure becomes a problem (RFC 9457); what is nobody's fault but ours becomes `internal` and a log line. */
+import type { FastifyError, FastifyReply, FastifyRequest } from 'fastify'
+import { stringifyWithRaw } from '../json.ts'
+import { invalidRequest, Problem, problemBody } from '../problems.ts'
+
+/** Fastify's own refusals, by code. Source: Fastify 5, docs/Reference/Errors.md. */
+function translate(error: FastifyError): Problem | undefined {
+  switch (error.code) {
+    case 'FST_ERR_CTP_BODY_TOO_LARGE':
+      return new Problem('payload-too-large', 'The body exceeds the limit of this call.')
+    case 'FST_ERR_CTP_INVALID_MEDIA_TYPE':
+    case 'FST_ERR_CTP_INVALID_TYPE':
+      return new Problem('unsupported-media-type', 'Send JSON with Content-Type: application/json.')
+    case 'FST_ERR_CTP_INVALID_CONTENT_LENGTH':
+    case 'FST_ERR_CTP_EMPTY_JSON_BODY':
+      return new Problem('invalid-json', 'The body does not have the length that was announced.')
+    case 'FST_ERR_BAD_URL':
+    case 'FST_ERR_MAX_PARAM_LENGTH':
+    case 'FST_ERR_ASYNC_CONSTRAINT':
+      return invalidRequest([{ pointer: '', message: 'the path cannot be read' }])
+    default:
+      return undefined
+  }
+}
+
+/** The problem that an error is. Anything that nobody accounted for is our own mistake. */
+export function toProblem(error: unknown): Problem {
+  if (error instanceof Problem) return error
+  const known = error instanceof Error && 'code' in error ? translate(error as FastifyError) : undefined
+  return known ?? new Problem('internal', 'The service met a condition that it does not account for.')
+}
+
+/** Seconds for `Retry-After`, spread a little so that refused callers do not all come back at once. */
+function retryAfter(problem: Problem): number | undefined {
+  const seconds = problem.members['retry_after_seconds']
+  return typeof seconds === 'number' ? Math.ceil(seconds) : undefined
+}
+
+export function sendProblem(problem: Problem, request: FastifyRequest, reply: FastifyReply): FastifyReply {
+  const seconds = retryAfter(problem)
+  if (seconds !== undefined) void reply.header('retry-after', seconds)
+  if (problem.slug === 'unauthenticated') void reply.header('www-authenticate', 'Bearer')
+  return reply
+    .code(problem.status)
+    .type('application/problem+json')
+    .serializer((body: unknown) => body as string)
+    .send(stringifyWithRaw(problemBody(problem, request.id), JSON.stringify))
+}
+
+/** The error handler of the server. */
+export function handleError(error: unknown, request: FastifyRequest, reply: FastifyReply): FastifyReply {
+  const problem = toProblem(error)
+  if (problem.slug === 'internal') request.log.error({ err: error }, 'an assumption of ours does not hold')
+  return sendProblem(problem, request, reply)
+}

@@ -1,0 +1,195 @@
+/** How an endpoint is declared: once, with its schemas, role and problems, for validation and `openapi.yaml` alike. */
+import type { FastifyInstance, FastifyReply, FastifyRequest, HTTPMethods } from 'fastify'
+import type { z } from 'zod'
+import { authorise, type Principal, type Role } from '../auth.ts'
+import { type InvalidPlace, invalidRequest, problemBody, Problem, type ProblemSlug, problemType } from '../problems.ts'
+import { type Components, jsonSchema, type JsonSchema } from './json-schema.ts'
+
+declare module 'fastify' {
+  interface FastifyRequest {
+    /** Set by the authentication hook on every route that is not open. */
+    principal: Principal
+  }
+  interface FastifyContextConfig {
+    /** The least role; `open` needs no key at all. */
+    role?: Role | 'open' | 'metrics'
+  }
+}
+
+/** One possible good answer, with an example that `openapi.yaml` shows. `schema: null`: no body. */
+export type Answer = { description: string; schema: z.ZodType | null; example?: unknown }
+
+export type Operation<Body, Query, Params> = {
+  id: string
+  method: HTTPMethods
+  url: string
+  tag: string
+  role: Role | 'open' | 'metrics'
+  summary: string
+  description?: string
+  body?: z.ZodType<Body>
+  /** What the body may be, as an example. */
+  bodyExample?: unknown
+  query?: z.ZodType<Query>
+  params?: z.ZodType<Params>
+  answers: Record<number, Answer>
+  /** Problems of this call beside those that every call has. */
+  problems?: readonly ProblemSlug[]
+  bodyBytesMax?: number
+}
+
+export type Call<Body, Query, Params> = {
+  principal: Principal
+  body: Body
+  query: Query
+  params: Params
+  request: FastifyRequest
+  reply: FastifyReply
+}
+
+/** What a handler answers; `body` undefined for an answer without one. */
+export type Answered = { status: number; body?: unknown }
+
+/** Problems that any call may meet. */
+const common: readonly ProblemSlug[] = ['internal']
+const keyed: readonly ProblemSlug[] = ['unauthenticated', 'forbidden', 'store-unavailable']
+const withInput: readonly ProblemSlug[] = ['invalid-request']
+const withBody: readonly ProblemSlug[] = [
+  'invalid-json',
+  'number-not-exact',
+  'payload-too-large',
+  'unsupported-media-type',
+]
+
+/** RFC 6901: `~` and `/` inside a member name are escaped. */
+const escapePointer = (part: PropertyKey): string => String(part).replaceAll('~', '~0').replaceAll('/', '~1')
+
+function placesOf(issue: z.core.$ZodIssue, root: (path: PropertyKey[]) => string): InvalidPlace[] {
+  const unknown = issue.code === 'unrecognized_keys' ? issue.keys : []
+  if (unknown.length > 0) {
+    return unknown.map((key) => ({ pointer: root([...issue.path, key]), message: 'is not known' }))
+  }
+  return [{ pointer: root(issue.path), message: issue.message }]
+}
+
+const roots = {
+  body: (path: PropertyKey[]) => path.map((part) => `/${escapePointer(part)}`).join(''),
+  querystring: (path: PropertyKey[]) => `?${path.map(String).join('.')}`,
+  params: (path: PropertyKey[]) => `{${path.map(String).join('.')}}`,
+}
+
+/** Validates one part of a request; throws `invalid-request` that names every place. */
+export function parsePart<T>(schema: z.ZodType<T>, value: unknown, part: keyof typeof roots): T {
+  const result = schema.safeParse(value)
+  if (result.success) return result.data
+  throw invalidRequest(result.error.issues.flatMap((issue) => placesOf(issue, roots[part])))
+}
+
+const problemExample = (slug: ProblemSlug): unknown =>
+  problemBody(new Problem(slug, problemType(slug)?.explanation ?? ''), '0198c7a2-5d7e-7bb1-9a40-3f1f6f1d2c11')
+
+/** The answers of an operation that are problems, grouped by status. */
+function problemAnswers(slugs: readonly ProblemSlug[]): Record<string, JsonSchema> {
+  const byStatus = new Map<number, ProblemSlug[]>()
+  for (const slug of slugs) {
+    const status = problemType(slug)?.status ?? 500
+    byStatus.set(status, [...(byStatus.get(status) ?? []), slug])
+  }
+  return Object.fromEntries(
+    [...byStatus].map(([status, listed]) => {
+      const examples = Object.fromEntries(listed.map((slug) => [slug, { value: problemExample(slug) }]))
+      const content = { 'application/problem+json': { schema: { $ref: 'Problem#' }, examples } }
+      return [status, { description: listed.map((slug) => `\`${slug}\``).join(', '), content }]
+    }),
+  )
+}
+
+function goodAnswers(answers: Record<number, Answer>, components: Components): Record<string, JsonSchema> {
+  return Object.fromEntries(
+    Object.entries(answers).map(([status, { description, schema, example }]) => {
+      if (schema === null) return [status, { description, type: 'null' }]
+      const media = { schema: jsonSchema(schema, 'output', components), ...(example === undefined ? {} : { example }) }
+      return [status, { description, content: { 'application/json': media } }]
+    }),
+  )
+}
+
+/** Declares endpoints on `app`; their named schemas are collected in `components`. */
+export function createDeclare(app: FastifyInstance, components: Components) {
+  return function declare<Body = undefined, Query = undefined, Params = undefined>(
+    operation: Operation<Body, Query, Params>,
+    handle: (call: Call<Body, Query, Params>) => Promise<Answered> | Answered,
+  ): void {
+    const { body, query, params, role } = operation
+    const input = (schema: z.ZodType) => jsonSchema(schema, 'input', components)
+    const slugs = [
+      ...(operation.problems ?? []),
+      ...(role === 'open' ? [] : keyed),
+      ...(body || query || params ? withInput : []),
+      ...(body ? withBody : []),
+      ...common,
+    ]
+    const response = { ...goodAnswers(operation.answers, components), ...problemAnswers(slugs) }
+    for (const component of components.keys()) shareComponent(app, components, component)
+    app.route({
+      method: operation.method,
+      url: operation.url,
+      config: { role },
+      ...(operation.bodyBytesMax === undefined ? {} : { bodyLimit: operation.bodyBytesMax }),
+      // zod validates below, where its messages keep their place; Fastify needs the schemas for the document only.
+      validatorCompiler: () => () => true,
+      schema: {
+        operationId: operation.id,
+        tags: [operation.tag],
+        summary: operation.summary,
+        ...(operation.description === undefined ? {} : { description: operation.description }),
+        ...(body
+          ? { body: { ...input(body), ...(operation.bodyExample ? { example: operation.bodyExample } : {}) } }
+          : {}),
+        ...(query ? { querystring: input(query) } : {}),
+        ...(params ? { params: input(params) } : {}),
+        ...(role === 'open' ? { security: [] } : { security: [{ apiKey: [] }] }),
+        response,
+      },
+      handler: async (request, reply) => {
+        const call = {
+          principal: request.principal,
+          params: params && parsePart(params, request.params, 'params'),
+          query: query && parsePart(query, request.query, 'querystring'),
+          body: body && parsePart(body, request.body === undefined ? {} : request.body, 'body'),
+          request,
+          reply,
+        } as Call<Body, Query, Params>
+        const answer = await handle(call)
+        return sendAnswer(reply, answer)
+      },
+    })
+  }
+}
+
+function shareComponent(app: FastifyInstance, components: Components, id: string): void {
+  if (app.getSchema(id) === undefined) app.addSchema({ $id: id, ...components.get(id) })
+}
+
+/** What a header says is a member too, and the other way round. */
+function sendAnswer(reply: FastifyReply, { status, body }: Answered): FastifyReply {
+  const replayed = typeof body === 'object' && body !== null && 'replayed' in body && body.replayed === true
+  if (replayed) void reply.header('idempotent-replayed', 'true')
+  void reply.code(status)
+  return body === undefined ? reply.send() : reply.send(body)
+}
+
+/** The hook that finds out who is calling, and refuses before anything else of the request is read. */
+export function authorisation(
+  authenticate: (authorization?: string, host?: string) => Principal,
+  metricsOpen: boolean,
+) {
+  return async (request: FastifyRequest): Promise<void> => {
+    const role = request.routeOptions.config.role ?? 'open'
+    if (role === 'open' || (role === 'metrics' && metricsOpen)) return
+    request.principal = authenticate(request.headers.authorization, request.headers.host)
+    if (role !== 'metrics') authorise(request.principal, role)
+  }
+}
+
+export type Declare = ReturnType<typeof createDeclare>

@@ -1,0 +1,59 @@
+/**
+ * What an error of the Redis client means for the caller: nothing was executed, nobody knows, or it is our own mistake.
+ * The words of `reason` are part of the HTTP contract.
+ */
+
+export type StoreReason =
+  | 'loading'
+  | 'failing_over'
+  | 'resharding'
+  | 'busy'
+  | 'out_of_memory'
+  | 'not_persisting'
+  | 'not_replicated'
+  | 'misconfigured'
+  | 'unavailable'
+  | 'outcome_unknown'
+
+export type StoreTrouble =
+  { kind: 'not_executed'; reason: Exclude<StoreReason, 'outcome_unknown'> } | { kind: 'unknown' } | { kind: 'bug' }
+
+type Refusal = Exclude<StoreReason, 'outcome_unknown'>
+
+/** First word of Redis's error reply -> reason. Source: redis.conf and server.c of Redis 7, `createSharedObjects`. */
+const refusals: Record<string, Refusal> = {
+  LOADING: 'loading',
+  READONLY: 'failing_over',
+  MASTERDOWN: 'failing_over',
+  UNBLOCKED: 'failing_over',
+  CLUSTERDOWN: 'failing_over',
+  TRYAGAIN: 'resharding',
+  ASK: 'resharding',
+  MOVED: 'resharding',
+  BUSY: 'busy',
+  OOM: 'out_of_memory',
+  MISCONF: 'not_persisting',
+  NOREPLICAS: 'not_replicated',
+  NOAUTH: 'misconfigured',
+  WRONGPASS: 'misconfigured',
+  NOPERM: 'misconfigured',
+  DENIED: 'misconfigured',
+  NOSCRIPT: 'unavailable',
+}
+
+/** Client-side messages (ioredis 6) that tell that no byte of the command has been written. */
+const neverWritten = ["Stream isn't writeable", 'connect E']
+
+/**
+ * Sorts an error of the client into one of the three classes. A reply of the server is a refusal that we know, or our
+ * own mistake; whatever else went wrong may have happened after the bytes were written, unless the client says not.
+ */
+export function classifyStoreError(error: unknown): StoreTrouble {
+  const { name, message } = error instanceof Error ? error : new Error(String(error))
+  if (name === 'ReplyError') {
+    const reason = refusals[message.split(' ', 1)[0] ?? '']
+    return reason ? { kind: 'not_executed', reason } : { kind: 'bug' }
+  }
+  if (neverWritten.some((text) => message.includes(text))) return { kind: 'not_executed', reason: 'unavailable' }
+  return { kind: 'unknown' }
+}

@@ -1,0 +1,53 @@
+/**
+ * Script definitions: names for KEYS and ARGV, and one place where a reply becomes a typed value. The text of a script
+ * is its file in `lua/`, behind the preludes that every script shares.
+ */
+import { readdirSync, readFileSync } from 'node:fs'
+import { join } from 'node:path'
+import { projectFolder } from '../paths.ts'
+
+/** Script flags of Redis 7: `allow-oom` lets a script write when memory is full, `no-writes` lets it read then. */
+export type ScriptFlag = 'allow-oom' | 'no-writes'
+
+/** What every script answers: a status word, Redis's clock in microseconds, then fields. */
+export type RawReply = [status: string, nowUs: number, ...fields: unknown[]]
+
+export type ScriptDefinition<Key extends string, Argument extends string, Reply> = {
+  name: string
+  flags: readonly ScriptFlag[]
+  /** Names in the order of KEYS; `'many'` where the number varies. */
+  keys: readonly Key[] | 'many'
+  /** Names in the order of ARGV. */
+  args: readonly Argument[]
+  decode: (reply: RawReply) => Reply
+}
+
+/** Declares a script; a contract test compares the declaration with the header of `lua/<name>.lua`. */
+export function defineScript<const Key extends string, const Argument extends string, Reply>(
+  definition: ScriptDefinition<Key, Argument, Reply>,
+): ScriptDefinition<Key, Argument, Reply> {
+  return definition
+}
+
+const luaFolder = join(projectFolder, 'lua')
+
+/** Texts of the shared preludes by name; tests replace `clock` to move Redis's clock. */
+export type Preludes = { clock: string; [name: string]: string }
+
+export function loadPreludes(folder: string = luaFolder): Preludes {
+  const names = readdirSync(join(folder, 'prelude')).filter((file) => file.endsWith('.lua'))
+  const texts = names.map((file) => [file.slice(0, -4), readFileSync(join(folder, 'prelude', file), 'utf8')])
+  return { clock: '', ...(Object.fromEntries(texts) as Record<string, string>) }
+}
+
+/** The whole text that is sent to Redis: the flags, the clock, the preludes that the script names, the script. */
+export function scriptText(
+  definition: Pick<ScriptDefinition<string, string, unknown>, 'name' | 'flags'>,
+  preludes: Preludes,
+  folder: string = luaFolder,
+): string {
+  const script = readFileSync(join(folder, `${definition.name}.lua`), 'utf8')
+  const used = Object.keys(preludes).filter((name) => name !== 'clock' && script.includes(`${name}.`))
+  const flags = definition.flags.length > 0 ? ` flags=${definition.flags.join(',')}` : ''
+  return [`#!lua${flags}`, preludes.clock, ...used.map((name) => preludes[name]), script].join('\n')
+}

@@ -1,0 +1,102 @@
+/** Every concept, built from the configuration and a connection: the one list of what a handler may receive. */
+import type { Logger } from 'pino'
+import { createAuth } from './auth.ts'
+import { builtInEffectTypes, type Config, effectTypeConfig, jobTypeConfig, maxAttempts } from './config.ts'
+import type { EffectsDependencies } from './effects/context.ts'
+import { createEffects } from './effects/effects.ts'
+import { createSweep } from './effects/sweep.ts'
+import { createEvents } from './events/events.ts'
+import { createClassifier } from './failures/classify.ts'
+import { keptError } from './failures/kept.ts'
+import { createMetrics } from './observability/metrics.ts'
+import { invalidRequest } from './problems.ts'
+import { connectStore, type StoreAddress } from './redis/client.ts'
+import { createKeys } from './redis/keys.ts'
+import { createMemory } from './redis/memory.ts'
+import { loadPreludes, type Preludes } from './redis/scripts.ts'
+import { decideRetry } from './retries/decide.ts'
+
+export type ServiceOptions = {
+  config: Config
+  /** Where Redis is: of the configuration, or of the private server. */
+  address: StoreAddress
+  log: Logger
+  /** Tests replace the clock that scripts read. */
+  preludes?: Preludes
+}
+
+/** Effect types that are known by name: built in or configured. */
+const knownTypes = (config: Config): string[] => [
+  ...new Set([...builtInEffectTypes, ...Object.keys(config.effects.types)]),
+]
+
+/** Namespaces that have a key, and `default`. */
+const namespacesOf = (config: Config): string[] => [
+  ...new Set(['default', ...config.auth.keys.map(({ namespace }) => namespace)]),
+]
+
+function typePolicy(config: Config): EffectsDependencies['typePolicy'] {
+  const known = new Set(knownTypes(config))
+  return (type) => {
+    if (!config.effects.allow_unknown_types && !known.has(type)) {
+      throw invalidRequest([{ pointer: '/type', message: 'is not a configured effect type' }])
+    }
+    return effectTypeConfig(config, type)
+  }
+}
+
+export function createServices({ config, address, log, preludes = loadPreludes() }: ServiceOptions) {
+  const metrics = createMetrics(knownTypes(config))
+  const events = createEvents(log)
+  const store = connectStore(address, preludes, {
+    answered: metrics.storeAnswered,
+    trouble: metrics.storeTrouble,
+    connection: (event, detail) => log[event === 'ready' ? 'info' : 'warn']({ event, detail }, 'redis connection'),
+  })
+  const keys = createKeys(config.retry.redis.namespace)
+  const memory = createMemory(store, events, config.retry.redis.memory_budget_mb, log)
+  const classifier = createClassifier(config.failures)
+  const namespaces = namespacesOf(config)
+  const effects = createEffects({
+    ...{ store, keys, events },
+    typePolicy: typePolicy(config),
+    maxAttempts: (type, jobType) => maxAttempts(config, type, jobType),
+    maxResultBytes: config.effects.max_result_bytes,
+    memory: memory.read,
+    classify: (error, nowMs) => classifier.classify(error, { nowMs }),
+    keepError: keptError,
+    advise: (failure) =>
+      decideRetry({
+        ...failure,
+        circuitOpen: false,
+        budgetExhausted: false,
+        retryAfterSeconds: failure.classification.retry_after_seconds,
+        backoff: jobTypeConfig(config, null),
+        random: Math.random(),
+      }),
+    observe: { claim: metrics.claim },
+  })
+  const sweep = createSweep(effects.context, namespaces, log)
+  events.subscribe((event) => log.info(event, event.event))
+  events.subscribe((event) => {
+    if (event.event === 'effect.late_completion') metrics.lateCompletion()
+  })
+
+  return {
+    ...{ config, log, metrics, events, store, memory, classifier, effects, sweep, namespaces },
+    authenticate: createAuth(config.auth.keys, config.server.allow_anonymous),
+    /** Begins the background work. */
+    start(): void {
+      memory.start()
+      sweep.start()
+    },
+    /** Ends the background work, then the connection. */
+    async stop(): Promise<void> {
+      memory.stop()
+      await sweep.stop()
+      store.close()
+    },
+  }
+}
+
+export type Services = ReturnType<typeof createServices>
