@@ -57,6 +57,7 @@ function declareClaim(declare: Declare, effects: Effects): void {
         },
       },
       problems: [
+        'circuit-open',
         'claim-ended',
         'effect-in-progress',
         'effect-uncertain',

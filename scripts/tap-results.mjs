@@ -5,7 +5,8 @@
  */
 const point = /^( *)(not )?ok \d+(?: - (.*))?$/
 const subtest = /^( *)# Subtest: (.*)$/
-const directive = /(?<!\\)# (SKIP|TODO)\b/
+/** A test that was not run, for whatever reason; a `#` in a test's name is escaped, and `# time=` is no directive. */
+const directive = /(?<!\\)# [A-Z]{4}\b/
 
 /** @returns {{ passed: number, failed: number, skipped: number, failures: { name: string, details: string }[] }} */
 export function readTap(text) {
@@ -37,10 +38,17 @@ const depthOf = (indent) => indent.length / 4
 /** The block between `---` and `...` behind a test point; a line in it may look like anything. */
 function detailsAfter(lines, at) {
   if (lines[at]?.trim() !== '---') return { details: '', next: at }
+  const indent = lines[at].indexOf('---')
   const close = lines[at].replace('---', '...')
   const end = lines.indexOf(close, at)
   const next = end < 0 ? lines.length : end
-  return { details: lines.slice(at + 1, next).join('\n'), next }
+  return {
+    details: lines
+      .slice(at + 1, next)
+      .map((line) => line.slice(indent))
+      .join('\n'),
+    next,
+  }
 }
 
 function takePoint(results, open, { depth, ok, name, details }) {

@@ -4,6 +4,7 @@ import { createAuth } from './auth.ts'
 import { builtInEffectTypes, type Config, effectTypeConfig, jobTypeConfig, maxAttempts } from './config.ts'
 import type { EffectsDependencies } from './effects/context.ts'
 import { createEffects } from './effects/effects.ts'
+import { createJobs } from './effects/jobs.ts'
 import { createSweep } from './effects/sweep.ts'
 import { createEvents } from './events/events.ts'
 import { createClassifier } from './failures/classify.ts'
@@ -45,6 +46,21 @@ function typePolicy(config: Config): EffectsDependencies['typePolicy'] {
   }
 }
 
+const noJobs = (log: Logger) =>
+  createJobs({
+    log,
+    record: () => undefined,
+    budgetSpent: async () => false,
+    gate: {
+      view: async () => ({ verdict: 'pass' }),
+      take: async () => ({ allowed: true }),
+      giveBack: async () => undefined,
+      extend: async () => undefined,
+      succeeded: async () => undefined,
+      failed: async () => ({ state: 'closed', refuses: false }),
+    },
+  })
+
 export function createServices({ config, address, log, preludes = loadPreludes() }: ServiceOptions) {
   const metrics = createMetrics(knownTypes(config))
   const events = createEvents(log)
@@ -68,12 +84,12 @@ export function createServices({ config, address, log, preludes = loadPreludes()
     advise: (failure) =>
       decideRetry({
         ...failure,
-        circuitOpen: false,
-        budgetExhausted: false,
+        budgetExhausted: failure.budgetSpent,
         retryAfterSeconds: failure.classification.retry_after_seconds,
-        backoff: jobTypeConfig(config, null),
+        backoff: jobTypeConfig(config, failure.jobType),
         random: Math.random(),
       }),
+    jobs: noJobs(log),
     observe: { claim: metrics.claim },
   })
   const sweep = createSweep(effects.context, namespaces, log)

@@ -4,7 +4,7 @@ import type { Config } from './types.ts'
 import type { Path, Report } from './yaml.ts'
 
 /** Settings that are valid and would be ignored by this version; `places` finds where such a value was given. */
-export const notBuiltYet: { message: string; places: (config: Config) => Path[] }[] = [
+const notBuiltYet: { message: string; places: (config: Config) => Path[] }[] = [
   {
     message: 'Redis Sentinel is not supported yet; set redis.url',
     places: ({ redis }) => (redis.sentinels === null ? [] : [['redis', 'sentinels']]),

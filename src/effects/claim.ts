@@ -6,12 +6,14 @@ import { invalidRequest, Problem } from '../problems.ts'
 import { storeUnavailable } from '../redis/client.ts'
 import { type Context, digest, type EffectName, type Located, milliseconds, type TypePolicy } from './context.ts'
 import { fingerprintOf } from './identity.ts'
+import { type BreakerRefusal, circuitOpen } from './jobs.ts'
 import {
   effectProblem,
   grantBody,
   inProgressProblem,
   outcomeBody,
   packFingerprint,
+  shadowBody,
   type Subject,
   uncertainProblem,
 } from './present.ts'
@@ -25,13 +27,19 @@ export type ClaimRequest = EffectName & {
   lease_seconds?: number | undefined
   retention_seconds?: number | undefined
   on_lease_expiry?: LeasePolicy | undefined
+  job_type?: string | undefined
+  probe_id?: string | undefined
   metadata?: Record<string, string> | undefined
   result?: RawJson | undefined
 }
 
 /** A grant (201), or the outcome that is stored already (200). */
 export type ClaimAnswer =
-  { granted: true; body: ReturnType<typeof grantBody> } | { granted: false; body: ReturnType<typeof outcomeBody> }
+  | { granted: true; body: ReturnType<typeof grantBody> | ReturnType<typeof shadowBody> }
+  | { granted: false; body: ReturnType<typeof outcomeBody> }
+
+/** A reply that found or made a record. */
+type Decided = Extract<ClaimReply, { inDoubt: boolean }>
 
 /** A claim without `claim_id` still carries a nonce, so that the service may send it again itself. */
 const nonce = (): string => randomBytes(17).toString('base64url').slice(0, 22)
@@ -44,14 +52,13 @@ function fingerprintArgument({ fingerprint, payload }: ClaimRequest): string {
 function callerArguments(request: ClaimRequest, { effectId, entity }: Located, policy: TypePolicy) {
   return {
     effect_id: effectId,
-    gate: '',
     owner: request.owner,
     claim: request.claim_id === undefined ? nonce() : digest(request.owner, request.claim_id),
     fingerprint: fingerprintArgument(request),
     lease_ms: milliseconds(request.lease_seconds ?? policy.lease_seconds),
     retention_ms: milliseconds(request.retention_seconds ?? policy.retention_seconds),
     policy: request.on_lease_expiry ?? policy.on_lease_expiry,
-    job_type: '',
+    job_type: request.job_type ?? '',
     durability: 'primary',
     metadata: request.metadata === undefined ? '' : JSON.stringify(request.metadata),
     entity: entity === undefined ? '' : JSON.stringify(entity),
@@ -65,22 +72,62 @@ function checkPolicy(request: ClaimRequest, policy: TypePolicy): void {
   throw invalidRequest([{ pointer: '/on_lease_expiry', message: 'this effect type does not allow reclaim' }])
 }
 
-const words: Partial<Record<ClaimReply['status'], string>> = {
+/** The script's words that callers know by another. */
+const outcomes: Partial<Record<ClaimReply['status'], string>> = {
   completed_now: 'completed',
   completed_again: 'completed',
   replayed: 'claimed',
+  over_budget: 'memory_budget_exceeded',
+  gated: 'circuit_open',
+}
+const outcomeOf = ({ status }: ClaimReply): string => outcomes[status] ?? status
+
+/** The script's words that give the effect to the caller. */
+const grants: ReadonlySet<ClaimReply['status']> = new Set(['claimed', 'replayed', 'completed_now', 'completed_again'])
+
+function refusal(status: string, subject: Subject, record: EffectRecord): Problem {
+  switch (status) {
+    case 'fingerprint_mismatch':
+      return effectProblem('fingerprint-mismatch', 'The effect is known with another fingerprint.', subject, record)
+    case 'claim_ended':
+      return effectProblem('claim-ended', 'This claim_id was granted before and has ended.', subject, record)
+    case 'in_progress':
+      return inProgressProblem(subject, record)
+    default:
+      return uncertainProblem(subject, record)
+  }
+}
+
+/** `named`: the caller sent a claim_id; without one only this very request can have been granted before. */
+function answer(subject: Subject, { status, record }: Decided, named: boolean): ClaimAnswer {
+  switch (status) {
+    case 'claimed':
+    case 'completed_now':
+      return { granted: true, body: grantBody(subject, record, false) }
+    case 'replayed':
+    case 'completed_again':
+      return { granted: true, body: grantBody(subject, record, named) }
+    case 'completed':
+    case 'failed':
+      return { granted: false, body: outcomeBody(subject, record, true) }
+    case 'exhausted':
+      if (record.state === 'failed') return { granted: false, body: outcomeBody(subject, record, false) }
+      throw refusal('uncertain', subject, record)
+    default:
+      throw refusal(status, subject, record)
+  }
 }
 
 export function createClaim(context: Context) {
-  const { store, events, observe, memory } = context
+  const { store, events, observe, memory, jobs } = context
 
   function overBudget(): Problem {
     const { used_bytes, budget_bytes } = memory()
     return new Problem('memory-budget-exceeded', 'New effects are refused.', { used_bytes, budget_bytes })
   }
 
-  function tell(subject: Subject, reply: Extract<ClaimReply, { inDoubt: boolean }>): void {
-    const { record, lapsed, inDoubt, status } = reply
+  /** Tells the world what this claim was the first to notice. */
+  function tell(subject: Subject, { record, lapsed, inDoubt, status }: Decided): void {
     if (inDoubt) {
       const { owner, attempt } = record
       const { namespace, effectId } = subject
@@ -91,54 +138,70 @@ export function createClaim(context: Context) {
     else if (status === 'exhausted') context.tellUncertain(subject, record, 'attempts_exhausted')
   }
 
-  function refusal(status: string, subject: Subject, record: EffectRecord): Problem {
-    switch (status) {
-      case 'fingerprint_mismatch':
-        return effectProblem('fingerprint-mismatch', 'The effect is known with another fingerprint.', subject, record)
-      case 'claim_ended':
-        return effectProblem('claim-ended', 'This claim_id was granted before and has ended.', subject, record)
-      case 'in_progress':
-        return inProgressProblem(subject, record)
-      default:
-        return uncertainProblem(subject, record)
-    }
-  }
-
-  function answer(subject: Subject, reply: Extract<ClaimReply, { inDoubt: boolean }>, named: boolean): ClaimAnswer {
-    const { status, record } = reply
-    switch (status) {
-      case 'claimed':
-      case 'completed_now':
-        return { granted: true, body: grantBody(subject, record, false) }
-      case 'replayed':
-      case 'completed_again':
-        // Without a claim_id only this very request can have been granted before: an answer of Redis was lost.
-        return { granted: true, body: grantBody(subject, record, named) }
-      case 'completed':
-      case 'failed':
-        return { granted: false, body: outcomeBody(subject, record, true) }
-      case 'exhausted':
-        if (record.state === 'failed') return { granted: false, body: outcomeBody(subject, record, false) }
-        throw refusal('uncertain', subject, record)
-      default:
-        throw refusal(status, subject, record)
-    }
-  }
-
-  /** Runs the script; asks once more if it came late, for then Redis's clock has stepped and the reply told us its time. */
-  async function ask(located: Located, request: ClaimRequest, policy: TypePolicy): Promise<ClaimReply> {
+  /** One claim, ready to be sent as often as needed; `gate` asks what would be granted, and grants nothing. */
+  async function prepare(located: Located, request: ClaimRequest, policy: TypePolicy) {
     const clock = await store.clock()
-    const max_attempts = context.maxAttempts(located.type, null)
+    const max_attempts = context.maxAttempts(located.type, request.job_type ?? null)
     const given = { ...callerArguments(request, located, policy), max_attempts }
-    const send = () =>
+    const once = (gate: boolean) =>
       store.run(effectClaim, located.keys, {
         ...given,
+        gate: gate ? '1' : '',
         deadline_us: clock.nowUs() + limits.storeDeadlineMs * 1000,
         floor_us: clock.floorUs(),
         over_budget: memory().over ? '1' : '',
       })
-    const reply = await send()
-    return reply.status === 'late' ? send() : reply
+    return async (gate: boolean): Promise<ClaimReply> => {
+      const reply = await once(gate)
+      // Late: Redis's clock has stepped forward, and the reply has told us its time.
+      return reply.status === 'late' ? once(gate) : reply
+    }
+  }
+
+  type Send = Awaited<ReturnType<typeof prepare>>
+  type Meeting = { reply: ClaimReply; refused?: BreakerRefusal }
+
+  /** A half-open breaker: takes a permit once the effect is known to be claimable, and gives it back if the grant fails. */
+  async function askBreaker(
+    namespace: string,
+    request: ClaimRequest,
+    policy: TypePolicy,
+    located: Located,
+    send: Send,
+  ) {
+    const reply = await send(true)
+    const jobType = request.job_type
+    if (reply.status !== 'gated' || jobType === undefined) return { reply }
+    const { probe_id } = request
+    const lease_ms = milliseconds(request.lease_seconds ?? policy.lease_seconds)
+    const asked = { permit: located.effectId, lease_ms, ...(probe_id === undefined ? {} : { probe_id }) }
+    const permit = await jobs.take(namespace, jobType, asked)
+    if (!permit.allowed) return { reply, refused: permit.refusal }
+    const granted = await send(false)
+    if (!grants.has(granted.status)) await jobs.giveBack(namespace, jobType, located.effectId)
+    return { reply: granted }
+  }
+
+  /** Sends the claim past its breaker: a closed one costs no further round trip. */
+  async function send(
+    namespace: string,
+    located: Located,
+    request: ClaimRequest,
+    policy: TypePolicy,
+  ): Promise<Meeting> {
+    const ask = await prepare(located, request, policy)
+    if (request.job_type === undefined) return { reply: await ask(false) }
+    const { verdict, refusal: refused } = await jobs.view(namespace, request.job_type)
+    if (verdict === 'pass') return { reply: await ask(false) }
+    if (verdict === 'ask') return askBreaker(namespace, request, policy, located, ask)
+    const reply = await ask(true)
+    return reply.status === 'gated' && refused ? { reply, refused } : { reply }
+  }
+
+  function refusedByBreaker(subject: Subject, { reply, refused }: Meeting, request: ClaimRequest): Problem {
+    if (reply.status !== 'gated' || !refused || request.job_type === undefined) return storeUnavailable('busy')
+    jobs.blocked(subject.namespace, request.job_type, nonce(), 'circuit_open')
+    return circuitOpen(subject, reply.record, request.job_type, refused)
   }
 
   /** Claims an effect for `request.owner`. Every row of the claim table that is neither 201 nor 200 is thrown as its problem. */
@@ -147,12 +210,18 @@ export function createClaim(context: Context) {
     const policy = context.typePolicy(located.type)
     checkPolicy(request, policy)
     context.checkResult(request.result)
-    const reply = await ask(located, request, policy)
-    observe.claim(located.type, words[reply.status] ?? reply.status)
-    if (reply.status === 'over_budget') throw overBudget()
-    if (!('inDoubt' in reply)) throw storeUnavailable('busy')
+    const meeting = await send(namespace, located, request, policy)
+    const { reply } = meeting
+    observe.claim(located.type, outcomeOf(reply))
     const subject = await context.subject(namespace, located.effectId)
+    if (reply.status === 'over_budget') throw overBudget()
+    if (!('inDoubt' in reply)) throw refusedByBreaker(subject, meeting, request)
     tell(subject, reply)
+    if (grants.has(reply.status)) jobs.granted(subject, reply.record)
+    else if (policy.mode === 'shadow') {
+      return { granted: true, body: shadowBody(subject, reply.record, outcomeOf(reply)) }
+    }
+    if (reply.status === 'completed_now') await jobs.completed(subject, reply.record)
     return answer(subject, reply, request.claim_id !== undefined)
   }
 }

@@ -7,6 +7,7 @@ import { invalidRequest, Problem } from '../problems.ts'
 import type { Store } from '../redis/client.ts'
 import type { Keys } from '../redis/keys.ts'
 import { identify, parseEffectId } from './identity.ts'
+import type { Jobs } from './jobs.ts'
 import { effectProblem, type Subject } from './present.ts'
 import type { EffectRecord, LeasePolicy } from './scripts.ts'
 
@@ -16,6 +17,8 @@ export type TypePolicy = {
   retention_seconds: number
   on_lease_expiry: LeasePolicy
   allow_reclaim: boolean
+  /** `shadow`: duplicates are told apart but never refused. */
+  mode: 'enforce' | 'shadow'
 }
 
 /** What is known of a failure when advice is asked for. */
@@ -26,6 +29,9 @@ export type FailureFacts = {
   retryable: boolean
   hold: boolean
   classification: Classification
+  jobType: string | null
+  circuitOpen: boolean
+  budgetSpent: boolean
 }
 
 export type RetryAdvice = { retry: boolean; reason: string; wait_seconds: number | null; attempts_left: number }
@@ -47,6 +53,8 @@ export type EffectsDependencies = {
   keepError: (error: unknown) => string
   /** Whether and when to try again; records nothing. */
   advise: (failure: FailureFacts) => RetryAdvice
+  /** Breakers and retry metrics. */
+  jobs: Jobs
   observe: { claim: (type: string, outcome: string) => void }
 }
 

@@ -22,7 +22,7 @@ const settled = (record: EffectRecord): boolean => record.state === 'completed' 
 
 /** Seconds until the lease ends, never negative. */
 export const leaseRemaining = (record: EffectRecord, nowMs: number): number =>
-  Math.max(0, record.leaseExpiresAt - nowMs) / 1000
+  Math.max(0, Math.round(record.leaseExpiresAt - nowMs)) / 1000
 
 /** Where an effect is spoken of: whose, which, and the Redis time at this answer. */
 export type Subject = { namespace: string; effectId: string; nowMs: number }
@@ -76,6 +76,17 @@ export function grantBody({ namespace, effectId, nowMs }: Subject, record: Effec
     ...(completed ? { completed_at: instant(record.updatedAt), result: raw(record.body) } : {}),
     ...(replayed ? { replayed: true } : {}),
   }
+}
+
+/**
+ * The answer to a claim of a type in shadow mode that would be refused or replayed: a grant all the same. `would_be` is
+ * the true outcome. Its token is one that nobody holds, so that what the caller reports with it changes nothing.
+ */
+export function shadowBody(subject: Subject, record: EffectRecord, wouldBe: string) {
+  const now = Math.floor(subject.nowMs)
+  const lease = { claimedAt: now, leaseExpiresAt: now + record.leaseMs }
+  const granted: EffectRecord = { ...record, ...lease, state: 'in_progress', token: Math.floor(subject.nowMs * 1000) }
+  return { ...grantBody(subject, granted, false), would_be: wouldBe }
 }
 
 /** The stored outcome, as every later caller is told it. */

@@ -18,7 +18,12 @@ import type { EffectRecord } from './scripts.ts'
 
 type Held = EffectName & { fencing_token: number }
 export type CompleteRequest = Held & { result?: RawJson | undefined }
-export type FailRequest = Held & { error: unknown; retryable?: boolean | undefined; execution?: Execution | undefined }
+export type FailRequest = Held & {
+  error: unknown
+  retryable?: boolean | undefined
+  execution?: Execution | undefined
+  job_type?: string | undefined
+}
 export type ReleaseRequest = Held & { reason?: string | undefined }
 export type RenewRequest = Held & { lease_seconds?: number | undefined }
 
@@ -37,7 +42,7 @@ const leaseExpired = (subject: Subject, record: EffectRecord): Problem =>
   effectProblem('lease-expired', 'The lease ran out before this call.', subject, record)
 
 export function createReports(context: Context) {
-  const { store, events } = context
+  const { store, events, jobs } = context
 
   /** Where the effect is, and that its token is one that Redis can have granted. */
   async function held(namespace: string, request: Held) {
@@ -84,6 +89,7 @@ export function createReports(context: Context) {
     const record = 'record' in reply ? reply.record : undefined
     const same = record?.state === 'completed' && sameJsonValue(record.body, result.text)
     if (record && (reply.status === 'completed' || (reply.status === 'completed_before' && same))) {
+      await jobs.completed(subject, record)
       return {
         outcome: 'completed' as const,
         effect_id: located.effectId,
@@ -100,52 +106,61 @@ export function createReports(context: Context) {
     throw problem
   }
 
-  /** What the failure means, for the record as it stands. */
-  function judge(request: FailRequest, record: EffectRecord, type: string, nowMs: number) {
-    const classification = context.classify(request.error, nowMs)
+  type Verdict = { facts: FailureFacts; advice: RetryAdvice }
+
+  /** What the failure means, for the record as it stands; records nothing. */
+  async function judge(request: FailRequest, record: EffectRecord, type: string, subject: Subject): Promise<Verdict> {
+    const classification = context.classify(request.error, subject.nowMs)
+    const jobType = record.jobType === '' ? (request.job_type ?? null) : record.jobType
+    const breaker = jobType === null ? undefined : await jobs.view(subject.namespace, jobType)
     const facts: FailureFacts = {
       attempt: record.attempt,
-      maxAttempts: context.maxAttempts(type, record.jobType === '' ? null : record.jobType),
+      maxAttempts: context.maxAttempts(type, jobType),
       execution: request.execution ?? classification.execution,
       retryable: request.retryable ?? classification.retryable,
       hold: record.policy === 'hold',
       classification,
+      jobType,
+      circuitOpen: breaker?.verdict === 'refuse',
+      budgetSpent: jobType !== null && (await jobs.budgetSpent(subject.namespace, jobType)),
     }
     return { facts, advice: context.advise(facts) }
   }
 
-  function failedBody(
-    { effectId }: Subject,
-    reply: { record: EffectRecord; replayed: boolean },
-    { facts, advice }: ReturnType<typeof judge>,
-  ) {
-    const { record, replayed } = reply
+  /** Feeds breaker and retry metrics, and advises with the breaker as it is now. */
+  async function tellJobs(subject: Subject, record: EffectRecord, { facts, advice }: Verdict) {
+    if (facts.jobType === null) return { advice, breaker: { state: 'closed' } }
+    const after = await jobs.failed(subject, record, facts.jobType, facts.classification)
+    const told = after ? context.advise({ ...facts, circuitOpen: after.refuses }) : advice
+    const final = told.retry && advice.retry ? advice : told
+    if (!final.retry)
+      jobs.blocked(subject.namespace, facts.jobType, `${subject.effectId}:${record.token}`, final.reason)
+    return { advice: final, breaker: { state: after?.state ?? 'closed' } }
+  }
+
+  async function failedBody(subject: Subject, record: EffectRecord, replayed: boolean, verdict: Verdict) {
+    const { advice, breaker } = await tellJobs(subject, record, verdict)
+    const { classification } = verdict.facts
     // Doubt about an earlier attempt can make an effect uncertain although this attempt is clear.
     const doubtful = record.state === 'uncertain' && advice.reason !== 'reconcile_first'
     const retry: RetryBody = {
       ...(doubtful ? { ...advice, retry: false, reason: 'reconcile_first', wait_seconds: null } : advice),
       not_before: instant(record.notBefore),
-      classification: facts.classification,
-      breaker: { state: 'closed' },
+      classification,
+      breaker,
     }
-    return {
-      outcome: record.state,
-      effect_id: effectId,
-      attempt: record.attempt,
-      classification: facts.classification,
-      retry,
-      ...replayedIf(replayed),
-    }
+    const { state: outcome, attempt } = record
+    return { outcome, effect_id: subject.effectId, attempt, classification, retry, ...replayedIf(replayed) }
   }
 
   /** It did not happen, or nobody knows: `released`, `failed` or `uncertain`. */
   async function fail(namespace: string, request: FailRequest) {
     const { located, subject } = await held(namespace, request)
     const token = request.fencing_token
-    // Read first: the advice needs the attempt. The token guarantees that the script meets the same attempt.
     const error = context.keepError(request.error)
+    // Read first: the advice needs the attempt. The token guarantees that the script meets the same attempt.
     const seen = await store.run(scripts.effectRead, [located.keys[0]], {})
-    const verdict = seen.status === 'found' ? judge(request, seen.record, located.type, subject.nowMs) : undefined
+    const verdict = seen.status === 'found' ? await judge(request, seen.record, located.type, subject) : undefined
     const reply = await store.run(scripts.effectFail, located.keys, {
       effect_id: located.effectId,
       token,
@@ -164,7 +179,7 @@ export function createReports(context: Context) {
       throw problem
     }
     if (reply.status === 'uncertain' && !reply.replayed) context.tellUncertain(subject, reply.record, 'reported')
-    return failedBody(subject, reply, verdict)
+    return failedBody(subject, reply.record, reply.replayed, verdict)
   }
 
   /** Gives the claim back unused; the attempt does not count. */
@@ -176,6 +191,7 @@ export function createReports(context: Context) {
       reason: request.reason ?? '',
     })
     if (reply.status !== 'released') throw misfit(reply, subject, request.fencing_token)
+    await jobs.released(subject, reply.record)
     return {
       outcome: 'released' as const,
       effect_id: located.effectId,
@@ -193,12 +209,13 @@ export function createReports(context: Context) {
       lease_ms: request.lease_seconds === undefined ? '' : milliseconds(request.lease_seconds),
     })
     if (reply.status !== 'renewed') throw misfit(reply, subject, request.fencing_token)
-    const { nowMs } = await context.subject(namespace, located.effectId)
+    const now = await context.subject(namespace, located.effectId)
+    await jobs.renewed(now, reply.record)
     return {
       outcome: 'renewed' as const,
       effect_id: located.effectId,
       lease_expires_at: instant(reply.record.leaseExpiresAt),
-      lease_remaining_seconds: leaseRemaining(reply.record, nowMs),
+      lease_remaining_seconds: leaseRemaining(reply.record, now.nowMs),
     }
   }
 

@@ -1,6 +1,6 @@
 /** Shapes of requests and answers about effects; snake_case, as callers see them. */
 import { z } from 'zod'
-import { instantField, nextCursor, pageQuery, rawJson, reasonField, userField } from '../http/fields.ts'
+import { instantField, jobTypeField, nextCursor, pageQuery, rawJson, reasonField, userField } from '../http/fields.ts'
 import { isJsonObject, type JsonObject } from '../json.ts'
 import { limits } from '../limits.ts'
 import { listedStates } from './read.ts'
@@ -35,6 +35,7 @@ const token = z
   .max(limits.fencingTokenMax)
   .meta({ description: 'The token of the grant.', examples: [1795468121123456] })
 const leaseSeconds = z.number().min(limits.leaseSecondsMin).max(limits.leaseSecondsMax)
+const jobType = jobTypeField
 const execution = z.enum(['no', 'unknown', 'yes', 'partial'])
 const leasePolicy = z.enum(['hold', 'reclaim'])
 const short = (text: unknown): boolean => typeof text === 'string' && text.length <= limits.metadataCharsMax
@@ -77,14 +78,9 @@ export const claimBody = z
       .min(1)
       .max(limits.ownerCharsMax)
       .meta({ description: 'Who will execute.', examples: ['bot-1'] }),
-    claim_id: z
-      .string()
-      .min(1)
-      .max(limits.claimIdCharsMax)
-      .optional()
-      .meta({
-        description: 'A UUID that names this attempt of this process: made anew in memory, never stored or shared.',
-      }),
+    claim_id: z.string().min(1).max(limits.claimIdCharsMax).optional().meta({
+      description: 'A UUID that names this attempt of this process: made anew in memory, never stored or shared.',
+    }),
     payload: z
       .unknown()
       .optional()
@@ -93,6 +89,8 @@ export const claimBody = z
     lease_seconds: leaseSeconds.optional().meta({ description: 'Default: of the effect type, 30 s.' }),
     retention_seconds: z.number().min(limits.retentionSecondsMin).max(limits.retentionSecondsMax).optional(),
     on_lease_expiry: leasePolicy.optional(),
+    job_type: jobType.optional().meta({ description: 'Meets its breaker, and feeds breaker and retry metrics.' }),
+    probe_id: z.string().min(1).max(limits.claimIdCharsMax).optional().meta({ description: 'Of the `check` before.' }),
     metadata: metadata.optional(),
     result: rawJson('The effect has happened already, or claiming it is the effect.').optional(),
   })
@@ -111,6 +109,7 @@ export const failBody = z
     ...held,
     error: z.unknown().meta({ description: 'A string, or an object with `message` and what else is known.' }),
     retryable: z.boolean().optional().meta({ description: 'Overrides the classification.' }),
+    job_type: jobType.optional().meta({ description: 'Where the claim had none.' }),
     execution: execution
       .optional()
       .meta({ description: 'Did the effect reach the outside world? Default: the classification.' }),
@@ -191,6 +190,7 @@ export const claimGranted = z
     metadata: anyJson('The pairs that were sent, or null.'),
     completed_at: instantField('With `result` in the claim: grant and completion are one.').optional(),
     result: anyJson('With `result` in the claim.').optional(),
+    would_be: z.string().optional().meta({ description: 'In shadow mode: the true outcome, where it is no grant.' }),
     replayed,
   })
   .meta({ id: 'ClaimGranted', description: 'Execute now; you are the only holder.' })

@@ -11,19 +11,22 @@ export const rawJson = (description: string) =>
 export const instantField = (description: string) =>
   z.string().meta({ description, format: 'date-time', examples: ['2026-11-23T21:08:41.123Z'] })
 
-export const userField = z
-  .string()
-  .min(1)
-  .max(limits.userCharsMax)
-  .meta({
-    description: 'Who asks; with authentication the name of the key counts, and this is kept as `on_behalf_of`.',
-  })
+export const userField = z.string().min(1).max(limits.userCharsMax).meta({
+  description: 'Who asks; with authentication the name of the key counts, and this is kept as `on_behalf_of`.',
+})
 
 export const reasonField = z
   .string()
   .min(limits.reasonCharsMin)
   .max(limits.reasonCharsMax)
   .meta({ description: 'Why; kept in the audit.' })
+
+/** A kind of job, with a breaker and retry metrics of its own. */
+export const jobTypeField = z
+  .string()
+  .regex(/^[A-Za-z][A-Za-z0-9_.:-]{0,63}$/, 'must match ^[A-Za-z][A-Za-z0-9_.:-]{0,63}$')
+  .refine((name) => name !== 'prometheus', 'is reserved')
+  .meta({ description: 'What kind of job it is.', examples: ['order_execution'] })
 
 /** Query parameters of a list. */
 export const pageQuery = {

@@ -69,7 +69,8 @@ function placesOf(issue: z.core.$ZodIssue, root: (path: PropertyKey[]) => string
   if (unknown.length > 0) {
     return unknown.map((key) => ({ pointer: root([...issue.path, key]), message: 'is not known' }))
   }
-  return [{ pointer: root(issue.path), message: issue.message }]
+  const missing = issue.code === 'invalid_type' && issue.message.endsWith('received undefined')
+  return [{ pointer: root(issue.path), message: missing ? 'is required' : issue.message }]
 }
 
 const roots = {

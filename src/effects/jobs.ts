@@ -1,0 +1,134 @@
+/**
+ * What a job type brings with it: a claim meets its breaker, and what comes of the attempt feeds breaker and retry
+ * metrics, once per token. None of it can fail the call that it follows.
+ */
+import type { Logger } from 'pino'
+import type { Classification } from '../failures/classify.ts'
+import { Problem } from '../problems.ts'
+import { effectProblem, type Subject } from './present.ts'
+import type { EffectRecord } from './scripts.ts'
+
+/** Why a breaker refuses, for the answer. */
+export type BreakerRefusal = {
+  breaker_state: string
+  reason: string
+  requires_override: boolean
+  hold_until: string | null
+  retry_after_seconds: number | null
+}
+
+/** The breakers, as effects need them; src/services.ts passes it. */
+export type BreakerGate = {
+  /** No round trip for a job type that this process knows. `ask`: half-open, so a permit must be taken. */
+  view: (
+    namespace: string,
+    jobType: string,
+  ) => Promise<{ verdict: 'pass' | 'ask' | 'refuse'; refusal?: BreakerRefusal }>
+  take: (
+    namespace: string,
+    jobType: string,
+    permit: { permit: string; probe_id?: string; lease_ms: number },
+  ) => Promise<{ allowed: true } | { allowed: false; refusal: BreakerRefusal }>
+  giveBack: (namespace: string, jobType: string, permit: string) => Promise<void>
+  extend: (namespace: string, jobType: string, permit: string, leaseMs: number) => Promise<void>
+  succeeded: (namespace: string, jobType: string, report: { permit: string; event_id: string }) => Promise<void>
+  /** Answers the breaker after it. */
+  failed: (
+    namespace: string,
+    jobType: string,
+    report: { permit: string; event_id: string; owner: string; classification: Classification },
+  ) => Promise<{ state: string; refuses: boolean }>
+}
+
+export type RetryRecord = {
+  kind: 'attempt' | 'success' | 'failure' | 'blocked'
+  event_id: string
+  attempt_number?: number
+  reason?: string
+}
+
+export type JobsDependencies = {
+  gate: BreakerGate
+  /** Records for the retry metrics without waiting. */
+  record: (namespace: string, jobType: string, record: RetryRecord) => void
+  /** Whether the fleet's retries of this job type have used up their budget; asks, and records nothing. */
+  budgetSpent: (namespace: string, jobType: string) => Promise<boolean>
+  log: Logger
+}
+
+/** 409 `circuit-open`. `record` is null for an effect that nobody has claimed. */
+export function circuitOpen(
+  subject: Subject,
+  record: EffectRecord | null,
+  jobType: string,
+  refusal: BreakerRefusal,
+): Problem {
+  const { retry_after_seconds, ...told } = refusal
+  const members = {
+    outcome: 'circuit_open',
+    job_type: jobType,
+    ...told,
+    ...(retry_after_seconds === null ? {} : { retry_after_seconds }),
+  }
+  const detail = `The breaker of ${jobType} refuses: ${refusal.reason}.`
+  if (record) return effectProblem('circuit-open', detail, subject, record, members)
+  return new Problem('circuit-open', detail, { ...members, effect_id: subject.effectId, state: null })
+}
+
+export function createJobs({ gate, record, budgetSpent, log }: JobsDependencies) {
+  /** The call has been answered by its script already: trouble here is logged, not told. */
+  async function quietly<T>(work: Promise<T>): Promise<T | undefined> {
+    try {
+      return await work
+    } catch (error) {
+      log.warn({ err: error }, 'the breaker could not be told')
+      return undefined
+    }
+  }
+
+  const eventOf = ({ effectId }: Subject, { token }: EffectRecord): string => `${effectId}:${token}`
+
+  return {
+    view: gate.view,
+    take: gate.take,
+    budgetSpent,
+    giveBack: (namespace: string, jobType: string, permit: string) =>
+      quietly(gate.giveBack(namespace, jobType, permit)),
+    blocked: (namespace: string, jobType: string, event_id: string, reason: string) =>
+      record(namespace, jobType, { kind: 'blocked', event_id, reason }),
+
+    /** An attempt from the second on is a retry. */
+    granted(subject: Subject, effect: EffectRecord): void {
+      if (effect.jobType === '' || effect.attempt < 2) return
+      const event_id = `${eventOf(subject, effect)}:attempt`
+      record(subject.namespace, effect.jobType, { kind: 'attempt', event_id, attempt_number: effect.attempt })
+    },
+
+    async completed(subject: Subject, effect: EffectRecord): Promise<void> {
+      if (effect.jobType === '') return
+      const event_id = eventOf(subject, effect)
+      if (effect.attempt > 1) record(subject.namespace, effect.jobType, { kind: 'success', event_id })
+      await quietly(gate.succeeded(subject.namespace, effect.jobType, { permit: subject.effectId, event_id }))
+    },
+
+    /** Answers the breaker after it, where it could be told. */
+    async failed(subject: Subject, effect: EffectRecord, jobType: string, classification: Classification) {
+      const event_id = eventOf(subject, effect)
+      if (effect.attempt > 1) record(subject.namespace, jobType, { kind: 'failure', event_id })
+      const report = { permit: subject.effectId, event_id, owner: effect.owner, classification }
+      return quietly(gate.failed(subject.namespace, jobType, report))
+    },
+
+    async released(subject: Subject, effect: EffectRecord): Promise<void> {
+      if (effect.jobType !== '') await quietly(gate.giveBack(subject.namespace, effect.jobType, subject.effectId))
+    },
+
+    async renewed(subject: Subject, effect: EffectRecord): Promise<void> {
+      if (effect.jobType === '') return
+      const leaseMs = effect.leaseExpiresAt - subject.nowMs
+      await quietly(gate.extend(subject.namespace, effect.jobType, subject.effectId, leaseMs))
+    },
+  }
+}
+
+export type Jobs = ReturnType<typeof createJobs>
