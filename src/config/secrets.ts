@@ -39,16 +39,17 @@ function onlyOne(values: (string | null)[], path: Path, report: Report): void {
   }
 }
 
-/** Takes `redis://host[:port][/db]`, `rediss://…` and `unix:///path[?db=n]` apart. Messages never repeat the URL. */
+/** Takes `redis://host[:port][/db]`, `rediss://…` and `unix:///path` apart. Messages never repeat the URL. */
 function splitUrl(value: string | null, fault: (message: string) => void): RedisUrl {
   if (value === null) return noUrl
   try {
+    if (value.startsWith('unix:///') && value.length > 'unix:///'.length) return { ...noUrl, url: value }
     const url = new URL(value)
     if (!isRedisUrl(url)) throw new TypeError('not a Redis URL')
     const part = (text: string): string | null => (text === '' ? null : decodeURIComponent(text))
     const [username, password] = [part(url.username), part(url.password)]
-    if (username !== null) url.username = ''
-    if (password !== null) url.password = ''
+    url.username = ''
+    url.password = ''
     return { url: url.href, username, password }
   } catch {
     fault('expected redis://host:6379, rediss://host:6379 (each with an optional /db) or unix:///path/to/socket')
@@ -56,12 +57,9 @@ function splitUrl(value: string | null, fault: (message: string) => void): Redis
   }
 }
 
-function isRedisUrl(url: URL): boolean {
-  if (url.hash !== '') return false
-  if (url.protocol === 'unix:')
-    return url.hostname === '' && url.pathname.length > 1 && /^(\?db=\d+)?$/.test(url.search)
-  const isTcp = url.protocol === 'redis:' || url.protocol === 'rediss:'
-  return isTcp && url.hostname !== '' && url.search === '' && /^(\/\d*)?$/.test(url.pathname)
+function isRedisUrl({ protocol, hostname, pathname, search, hash }: URL): boolean {
+  const isTcp = protocol === 'redis:' || protocol === 'rediss:'
+  return isTcp && hostname !== '' && search === '' && hash === '' && /^(\/\d*)?$/.test(pathname)
 }
 
 /** The content of a secret's file without the line break at its end; null (and a fault) when there is none to read. */

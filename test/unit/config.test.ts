@@ -191,7 +191,17 @@ t.test('a bad variable is named', async (t) => {
     ...(['0', '-1', '257', 'all'] as const).map((value): [string, string] => ['PROCESSES', value]),
     ...[['LOG_LEVEL', 'INFO'] as [string, string], ['ALLOW_ANONYMOUS', '1'] as [string, string]],
     ...(
-      ['http://x', 'redis://', 'redis:h', 'redis://h/a', 'redis://h?a=1', 'redis://h:99999', 'unix://', 'r'] as const
+      [
+        'http://x',
+        'redis://',
+        'redis:h',
+        'redis://h/a',
+        'redis://h?a=1',
+        'redis://h:99999',
+        'unix:///',
+        'unix:/r',
+        'r',
+      ] as const
     ).map((value): [string, string] => ['REDIS_URL', value]),
   ]
   for (const [name, value] of bad) t.match(faultsOf('', { [name]: value })[0], `environment: ${name}: expected`, value)
@@ -218,7 +228,13 @@ t.test('CONFIG_FILE is read; one that cannot be read is a fault', async (t) => {
 })
 
 t.test('a Redis URL is taken in each of its forms, its credentials taken out of it', async (t) => {
-  for (const url of ['redis://h', 'redis://h:1/2', 'rediss://[::1]:6379', 'unix:///run/r.sock', 'unix:///r?db=3']) {
+  for (const url of [
+    'redis://h',
+    'redis://h:1/2',
+    'rediss://[::1]:6379',
+    'unix:///run/r.sock',
+    'unix:///with space/r.sock',
+  ]) {
     t.equal(read(`redis: {url: "${url}"}`).redis.url, url)
   }
   t.match(read('', { REDIS_URL: 'redis://me:p%40ss@h:1/2' }).redis, {
