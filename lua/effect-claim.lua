@@ -3,8 +3,9 @@
 -- ARGV: effect_id, deadline_us (no grant later than this), floor_us, over_budget (1 or ''),
 --   gate (1 or '': grant nothing, tell what would be granted), owner, claim (digest), fingerprint,
 --   lease_ms, retention_ms, policy, max_attempts, job_type, durability, metadata, entity, has_result (1 or ''), result
--- Replies: status, now_us, lapsed (0|1), in_doubt (0|1), record — claimed, gated (no record if it is new), completed_now, replayed, completed_again,
---   completed, failed, in_progress, uncertain, claim_ended, fingerprint_mismatch, exhausted, or without record: late, over_budget
+-- Replies: status, now_us, lapsed (0|1), in_doubt (0|1), record — claimed, gated (no record if it is new),
+--   completed_now, replayed, completed_again, completed, failed, in_progress, uncertain, claim_ended, fingerprint_mismatch,
+--   exhausted, or without record: late, over_budget
 -- Never: grants after deadline_us, or while another lease is alive, or where somebody must look first.
 local effect, inflight = KEYS[1], KEYS[2]
 local effect_id, deadline_us, floor_us, over_budget = ARGV[1], tonumber(ARGV[2]), tonumber(ARGV[3]), ARGV[4] == '1'

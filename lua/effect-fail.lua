@@ -6,7 +6,8 @@
 --   or without record: deleted, not_found
 -- Never: settles as failed what may have happened.
 local effect, inflight = KEYS[1], KEYS[2]
-local effect_id, token, call, execution, retryable = ARGV[1], tonumber(ARGV[2]), 'fail:' .. ARGV[3], ARGV[4], ARGV[5] == '1'
+local effect_id, token, call = ARGV[1], tonumber(ARGV[2]), 'fail:' .. ARGV[3]
+local execution, retryable = ARGV[4], ARGV[5] == '1'
 local max_attempts, wait_ms, error_json = tonumber(ARGV[6]), tonumber(ARGV[7]), ARGV[8]
 
 local r = record.read(effect)

@@ -33,6 +33,7 @@ function entityOf(query: { entity?: string | undefined; entity_json?: string | u
 export function effectRoutes(declare: Declare, effects: Effects): void {
   declareClaim(declare, effects)
   declareReports(declare, effects)
+  declareLease(declare, effects)
   declareSettlements(declare, effects)
   declareReading(declare, effects)
 }
@@ -103,6 +104,9 @@ function declareReports(declare: Declare, effects: Effects): void {
     },
     async ({ principal, body }) => ({ status: 200, body: await effects.fail(principal.namespace, body) }),
   )
+}
+
+function declareLease(declare: Declare, effects: Effects): void {
   declare(
     {
       id: 'releaseEffect',

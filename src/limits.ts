@@ -13,6 +13,7 @@ export const limits = {
 
   // Deadlines. A call answers within requestDeadlineMs because the store gets storeDeadlineMs of it.
   requestDeadlineMs: 3000,
+  handlerDeadlineMs: 2900,
   storeDeadlineMs: 2000,
   storeCommandTimeoutMs: 500,
   storeSocketTimeoutMs: 1000,
@@ -20,7 +21,8 @@ export const limits = {
   storeRetryWhileAwayMs: 400,
   storeReconnectDelayMaxMs: 500,
   requestReceiveTimeoutMs: 10_000,
-  drainTimeoutMs: 8000,
+  drainTimeoutMs: 15_000,
+  drainNoticeMs: 1000,
 
   // Effects
   effectTypeCharsMax: 64,
@@ -59,8 +61,10 @@ export const limits = {
   listPageMax: 50,
   countSliceMax: 500,
   countsAgeMaxMs: 5000,
+  countsWaitMs: 500,
   memoryAgeMaxMs: 5000,
   memoryPollMs: 2000,
+  inspectIntervalMs: 10_000,
 
   // The private server. A socket's path is 108 bytes with its final NUL on Linux and 104 on macOS.
   privateServerStartMs: 60_000,
@@ -89,7 +93,9 @@ export const limits = {
   failurePatternCharsMax: 500,
 } as const
 
-assert(limits.storeDeadlineMs < limits.requestDeadlineMs)
+assert(limits.storeDeadlineMs < limits.handlerDeadlineMs)
+assert(limits.handlerDeadlineMs < limits.requestDeadlineMs)
+assert(limits.drainNoticeMs + limits.requestDeadlineMs < limits.drainTimeoutMs, 'a drain lets calls finish')
 assert(limits.storeCommandTimeoutMs < limits.storeDeadlineMs)
 assert(limits.sweepIntervalMs * 2 < 1000, 'a silent holder is settled within a second of the end of its lease')
 assert(limits.sweepIntervalMs < limits.sweepLeaseMs)

@@ -38,23 +38,25 @@ async function drain(app: FastifyInstance, services: Services, server: PrivateSe
   await server?.stop()
 }
 
-function stopOnSignals(log: Logger, stop: () => Promise<void>): void {
+/** Answers the function that begins the drain, once; `why` is logged. */
+function stopOnSignals(log: Logger, drainAll: () => Promise<void>): (why: string, exitCode: number) => void {
   let stopping = false
-  const begin = (signal: string) => {
+  const begin = (why: string, exitCode: number) => {
     if (stopping) return
     stopping = true
-    log.info({ signal }, 'draining')
+    log.info({ why }, 'draining')
     setTimeout(() => process.exit(1), limits.drainTimeoutMs).unref()
-    stop().then(
-      () => process.exit(0),
+    drainAll().then(
+      () => process.exit(exitCode),
       (error: unknown) => {
         log.error({ err: error }, 'the drain failed')
         process.exit(1)
       },
     )
   }
-  process.on('SIGTERM', () => begin('SIGTERM'))
-  process.on('SIGINT', () => begin('SIGINT'))
+  process.on('SIGTERM', () => begin('SIGTERM', 0))
+  process.on('SIGINT', () => begin('SIGINT', 0))
+  return begin
 }
 
 async function main(): Promise<void> {
@@ -64,7 +66,10 @@ async function main(): Promise<void> {
     config.redis.url === null ? await startPrivateServer({ dataDir: config.server.data_dir, log }) : undefined
   const services = createServices({ config, address: addressOf(config, server), log })
   const app = await buildApp(services)
-  stopOnSignals(log, () => drain(app, services, server))
+  const stop = stopOnSignals(log, () => drain(app, services, server))
+  void server?.exited.then(({ requested }) => {
+    if (!requested) stop('the private Redis has ended', 1)
+  })
   services.start()
   await app.listen({ host: config.server.host, port: config.server.port })
   greet(config, app, server)

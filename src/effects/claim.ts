@@ -118,110 +118,114 @@ function answer(subject: Subject, { status, record }: Decided, named: boolean): 
   }
 }
 
-export function createClaim(context: Context) {
-  const { store, events, observe, memory, jobs } = context
+function overBudget({ memory }: Context): Problem {
+  const { used_bytes, budget_bytes } = memory()
+  return new Problem('memory-budget-exceeded', 'New effects are refused.', { used_bytes, budget_bytes })
+}
 
-  function overBudget(): Problem {
-    const { used_bytes, budget_bytes } = memory()
-    return new Problem('memory-budget-exceeded', 'New effects are refused.', { used_bytes, budget_bytes })
+/** Tells the world what this claim was the first to notice. */
+function tell(context: Context, subject: Subject, { record, lapsed, inDoubt, status }: Decided): void {
+  if (inDoubt) {
+    const { owner, attempt } = record
+    const { namespace, effectId } = subject
+    context.events.emit({ event: 'effect.reclaimed', namespace, effect_id: effectId, owner, attempt })
   }
+  if (record.state !== 'uncertain') return
+  if (lapsed) context.tellUncertain(subject, record, 'lease_expired')
+  else if (status === 'exhausted') context.tellUncertain(subject, record, 'attempts_exhausted')
+}
 
-  /** Tells the world what this claim was the first to notice. */
-  function tell(subject: Subject, { record, lapsed, inDoubt, status }: Decided): void {
-    if (inDoubt) {
-      const { owner, attempt } = record
-      const { namespace, effectId } = subject
-      events.emit({ event: 'effect.reclaimed', namespace, effect_id: effectId, owner, attempt })
-    }
-    if (record.state !== 'uncertain') return
-    if (lapsed) context.tellUncertain(subject, record, 'lease_expired')
-    else if (status === 'exhausted') context.tellUncertain(subject, record, 'attempts_exhausted')
+/** One claim, ready to be sent as often as needed; `gate` asks what would be granted, and grants nothing. */
+async function prepare(context: Context, located: Located, request: ClaimRequest, policy: TypePolicy) {
+  const { store, memory } = context
+  const clock = await store.clock()
+  const max_attempts = context.maxAttempts(located.type, request.job_type ?? null)
+  const given = { ...callerArguments(request, located, policy), max_attempts }
+  const once = (gate: boolean) =>
+    store.run(effectClaim, located.keys, {
+      ...given,
+      gate: gate ? '1' : '',
+      deadline_us: clock.nowUs() + limits.storeDeadlineMs * 1000,
+      floor_us: clock.floorUs(),
+      over_budget: memory().over ? '1' : '',
+    })
+  return async (gate: boolean): Promise<ClaimReply> => {
+    const reply = await once(gate)
+    // Late: Redis's clock has stepped forward, and the reply has told us its time.
+    return reply.status === 'late' ? once(gate) : reply
   }
+}
 
-  /** One claim, ready to be sent as often as needed; `gate` asks what would be granted, and grants nothing. */
-  async function prepare(located: Located, request: ClaimRequest, policy: TypePolicy) {
-    const clock = await store.clock()
-    const max_attempts = context.maxAttempts(located.type, request.job_type ?? null)
-    const given = { ...callerArguments(request, located, policy), max_attempts }
-    const once = (gate: boolean) =>
-      store.run(effectClaim, located.keys, {
-        ...given,
-        gate: gate ? '1' : '',
-        deadline_us: clock.nowUs() + limits.storeDeadlineMs * 1000,
-        floor_us: clock.floorUs(),
-        over_budget: memory().over ? '1' : '',
-      })
-    return async (gate: boolean): Promise<ClaimReply> => {
-      const reply = await once(gate)
-      // Late: Redis's clock has stepped forward, and the reply has told us its time.
-      return reply.status === 'late' ? once(gate) : reply
-    }
+type Send = Awaited<ReturnType<typeof prepare>>
+type Meeting = { reply: ClaimReply; refused?: BreakerRefusal }
+
+/** A half-open breaker: takes a permit once the effect is known to be claimable, and gives it back if the grant fails. */
+async function askBreaker(
+  { jobs }: Context,
+  namespace: string,
+  request: ClaimRequest,
+  policy: TypePolicy,
+  located: Located,
+  send: Send,
+) {
+  const reply = await send(true)
+  const jobType = request.job_type
+  if (reply.status !== 'gated' || jobType === undefined) return { reply }
+  const { probe_id } = request
+  const lease_ms = milliseconds(request.lease_seconds ?? policy.lease_seconds)
+  const asked = { permit: located.effectId, lease_ms, ...(probe_id === undefined ? {} : { probe_id }) }
+  const permit = await jobs.take(namespace, jobType, asked)
+  if (!permit.allowed) return { reply, refused: permit.refusal }
+  const granted = await send(false)
+  if (!grants.has(granted.status)) await jobs.giveBack(namespace, jobType, located.effectId)
+  return { reply: granted }
+}
+
+/** Sends the claim past its breaker: a closed one costs no further round trip. */
+async function send(
+  context: Context,
+  namespace: string,
+  located: Located,
+  request: ClaimRequest,
+  policy: TypePolicy,
+): Promise<Meeting> {
+  const ask = await prepare(context, located, request, policy)
+  if (request.job_type === undefined) return { reply: await ask(false) }
+  const { verdict, refusal: refused } = await context.jobs.view(namespace, request.job_type)
+  if (verdict === 'pass') return { reply: await ask(false) }
+  if (verdict === 'ask') return askBreaker(context, namespace, request, policy, located, ask)
+  const reply = await ask(true)
+  return reply.status === 'gated' && refused ? { reply, refused } : { reply }
+}
+
+function refusedByBreaker(
+  context: Context,
+  subject: Subject,
+  { reply, refused }: Meeting,
+  request: ClaimRequest,
+): Problem {
+  if (reply.status !== 'gated' || !refused || request.job_type === undefined) return storeUnavailable('busy')
+  context.jobs.blocked(subject.namespace, request.job_type, nonce(), 'circuit_open')
+  return circuitOpen(subject, reply.record, request.job_type, refused)
+}
+
+/** Claims an effect for `request.owner`. Every row of the claim table that is neither 201 nor 200 is thrown as its problem. */
+export async function claim(context: Context, namespace: string, request: ClaimRequest): Promise<ClaimAnswer> {
+  const located = context.locate(namespace, request)
+  const policy = context.typePolicy(located.type)
+  checkPolicy(request, policy)
+  context.checkResult(request.result)
+  const meeting = await send(context, namespace, located, request, policy)
+  const { reply } = meeting
+  context.observe.claim(located.type, outcomeOf(reply))
+  const subject = await context.subject(namespace, located.effectId)
+  if (reply.status === 'over_budget') throw overBudget(context)
+  if (!('inDoubt' in reply)) throw refusedByBreaker(context, subject, meeting, request)
+  tell(context, subject, reply)
+  if (grants.has(reply.status)) context.jobs.granted(subject, reply.record)
+  else if (policy.mode === 'shadow') {
+    return { granted: true, body: shadowBody(subject, reply.record, outcomeOf(reply)) }
   }
-
-  type Send = Awaited<ReturnType<typeof prepare>>
-  type Meeting = { reply: ClaimReply; refused?: BreakerRefusal }
-
-  /** A half-open breaker: takes a permit once the effect is known to be claimable, and gives it back if the grant fails. */
-  async function askBreaker(
-    namespace: string,
-    request: ClaimRequest,
-    policy: TypePolicy,
-    located: Located,
-    send: Send,
-  ) {
-    const reply = await send(true)
-    const jobType = request.job_type
-    if (reply.status !== 'gated' || jobType === undefined) return { reply }
-    const { probe_id } = request
-    const lease_ms = milliseconds(request.lease_seconds ?? policy.lease_seconds)
-    const asked = { permit: located.effectId, lease_ms, ...(probe_id === undefined ? {} : { probe_id }) }
-    const permit = await jobs.take(namespace, jobType, asked)
-    if (!permit.allowed) return { reply, refused: permit.refusal }
-    const granted = await send(false)
-    if (!grants.has(granted.status)) await jobs.giveBack(namespace, jobType, located.effectId)
-    return { reply: granted }
-  }
-
-  /** Sends the claim past its breaker: a closed one costs no further round trip. */
-  async function send(
-    namespace: string,
-    located: Located,
-    request: ClaimRequest,
-    policy: TypePolicy,
-  ): Promise<Meeting> {
-    const ask = await prepare(located, request, policy)
-    if (request.job_type === undefined) return { reply: await ask(false) }
-    const { verdict, refusal: refused } = await jobs.view(namespace, request.job_type)
-    if (verdict === 'pass') return { reply: await ask(false) }
-    if (verdict === 'ask') return askBreaker(namespace, request, policy, located, ask)
-    const reply = await ask(true)
-    return reply.status === 'gated' && refused ? { reply, refused } : { reply }
-  }
-
-  function refusedByBreaker(subject: Subject, { reply, refused }: Meeting, request: ClaimRequest): Problem {
-    if (reply.status !== 'gated' || !refused || request.job_type === undefined) return storeUnavailable('busy')
-    jobs.blocked(subject.namespace, request.job_type, nonce(), 'circuit_open')
-    return circuitOpen(subject, reply.record, request.job_type, refused)
-  }
-
-  /** Claims an effect for `request.owner`. Every row of the claim table that is neither 201 nor 200 is thrown as its problem. */
-  return async function claim(namespace: string, request: ClaimRequest): Promise<ClaimAnswer> {
-    const located = context.locate(namespace, request)
-    const policy = context.typePolicy(located.type)
-    checkPolicy(request, policy)
-    context.checkResult(request.result)
-    const meeting = await send(namespace, located, request, policy)
-    const { reply } = meeting
-    observe.claim(located.type, outcomeOf(reply))
-    const subject = await context.subject(namespace, located.effectId)
-    if (reply.status === 'over_budget') throw overBudget()
-    if (!('inDoubt' in reply)) throw refusedByBreaker(subject, meeting, request)
-    tell(subject, reply)
-    if (grants.has(reply.status)) jobs.granted(subject, reply.record)
-    else if (policy.mode === 'shadow') {
-      return { granted: true, body: shadowBody(subject, reply.record, outcomeOf(reply)) }
-    }
-    if (reply.status === 'completed_now') await jobs.completed(subject, reply.record)
-    return answer(subject, reply, request.claim_id !== undefined)
-  }
+  if (reply.status === 'completed_now') await context.jobs.completed(subject, reply.record)
+  return answer(subject, reply, request.claim_id !== undefined)
 }

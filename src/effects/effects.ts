@@ -1,19 +1,23 @@
-/** The domain of effects, put together: claim, what a holder reports, what a person decides, and looking at it all. */
-import { createClaim } from './claim.ts'
-import { createContext, type EffectsDependencies } from './context.ts'
-import { createReading } from './read.ts'
-import { createReports } from './report.ts'
-import { createSettlements } from './settle.ts'
+/** The domain of effects: every operation, bound to what it may use. */
+import { claim } from './claim.ts'
+import { type Context, createContext, type EffectsDependencies } from './context.ts'
+import { count, get, list } from './read.ts'
+import { complete, fail, release, renew } from './report.ts'
+import { remove, resolve } from './settle.ts'
 
+const operations = { claim, complete, fail, release, renew, resolve, remove, get, list, count }
+
+type Operations = typeof operations
+type Bound<F> = F extends (context: Context, ...rest: infer Rest) => infer Answer ? (...rest: Rest) => Answer : never
+
+/** The operations, and the context that the sweep shares with them. */
 export function createEffects(dependencies: EffectsDependencies) {
   const context = createContext(dependencies)
-  return {
-    context,
-    claim: createClaim(context),
-    ...createReports(context),
-    ...createSettlements(context),
-    ...createReading(context),
-  }
+  const bound = Object.entries(operations).map(([name, operation]) => [
+    name,
+    (operation as (...args: unknown[]) => unknown).bind(undefined, context),
+  ])
+  return { context, ...(Object.fromEntries(bound) as { [Name in keyof Operations]: Bound<Operations[Name]> }) }
 }
 
 export type Effects = ReturnType<typeof createEffects>

@@ -40,80 +40,77 @@ function listedState({ state, policy, leaseExpiresAt }: EffectRecord, nowMs: num
   return policy === 'hold' ? 'uncertain' : 'released'
 }
 
-export function createReading(context: Context) {
-  const { store, keys } = context
+/** Whoever looks at a silent holder first settles it and tells the world. */
+async function settleSilent(context: Context, subject: Subject, effectKeys: readonly string[]): Promise<void> {
+  const reply = await context.store.run(effectExpire, effectKeys, { effect_id: subject.effectId })
+  if (reply.status === 'expired' && reply.record.state === 'uncertain') {
+    context.tellUncertain(subject, reply.record, 'lease_expired')
+  }
+}
 
-  /** Whoever looks at a silent holder first settles it and tells the world. */
-  async function settleSilent(subject: Subject, effectKeys: readonly string[]): Promise<void> {
-    const reply = await store.run(effectExpire, effectKeys, { effect_id: subject.effectId })
-    if (reply.status === 'expired' && reply.record.state === 'uncertain') {
-      context.tellUncertain(subject, reply.record, 'lease_expired')
+/** The record with its history. Problem `effect-not-found`. */
+export async function get(context: Context, namespace: string, name: EffectName) {
+  const { effectId, keys: effectKeys } = context.locate(namespace, name)
+  const read = () => context.store.run(effectRead, [effectKeys[0]], {})
+  let reply = await read()
+  const subject = await context.subject(namespace, effectId)
+  if (reply.status === 'found' && listedState(reply.record, reply.nowUs / 1000) !== reply.record.state) {
+    await settleSilent(context, subject, effectKeys)
+    reply = await read()
+  }
+  if (reply.status === 'not_found') throw notFound(subject)
+  return { ...recordBody(subject, reply.record), history: historyBody(reply.history) }
+}
+
+function page(context: Context, namespace: string, { bucket, score, id }: Position, count: number) {
+  const prefix = context.keys.effect(namespace, bucket, '').effect
+  const args = { prefix, after_score: score, after_id: id, count }
+  return context.store.run(effectList, [context.keys.inflight(namespace, bucket)], args)
+}
+
+const chosen = (request: ListRequest, { effectId, record }: IndexEntry, state: string): boolean =>
+  (request.state === undefined ? listedStates.some((listed) => listed === state) : state === request.state) &&
+  (request.type === undefined || effectId.startsWith(`${request.type}.`)) &&
+  (request.owner === undefined || record.owner === request.owner)
+
+/**
+ * One page of the effects that are in progress or uncertain, bucket by bucket. A page may hold fewer than `limit`
+ * although more follow: after `limits.listScanMax` entries it ends, and `next_cursor` goes on.
+ */
+export async function list(context: Context, namespace: string, request: ListRequest) {
+  const effects: ReturnType<typeof recordBody>[] = []
+  let position = readCursor(request.cursor)
+  for (let scanned = 0; position.bucket < limits.buckets && scanned < limits.listScanMax;) {
+    const { nowUs, entries } = await page(context, namespace, position, limits.listPageMax)
+    for (const entry of entries) {
+      const state = listedState(entry.record, nowUs / 1000)
+      position = { bucket: position.bucket, score: entry.score, id: entry.effectId }
+      if (!chosen(request, entry, state)) continue
+      const subject = { namespace, effectId: entry.effectId, nowMs: nowUs / 1000 }
+      effects.push({ ...recordBody(subject, entry.record), state: state as EffectRecord['state'] })
+      if (effects.length === request.limit) return { effects, next_cursor: writeCursor(position) }
     }
+    scanned += entries.length
+    if (entries.length === 0) position = { bucket: position.bucket + 1, score: '-inf', id: '' }
   }
+  return { effects, next_cursor: position.bucket < limits.buckets ? writeCursor(position) : null }
+}
 
-  /** The record with its history. Problem `effect-not-found`. */
-  async function get(namespace: string, name: EffectName) {
-    const { effectId, keys: effectKeys } = context.locate(namespace, name)
-    const read = () => store.run(effectRead, [effectKeys[0]], {})
-    let reply = await read()
-    const subject = await context.subject(namespace, effectId)
-    if (reply.status === 'found' && listedState(reply.record, reply.nowUs / 1000) !== reply.record.state) {
-      await settleSilent(subject, effectKeys)
-      reply = await read()
+/** How many effects are in progress and uncertain, by type; in slices, so that no script takes long. */
+export async function count(
+  context: Context,
+  namespace: string,
+): Promise<Map<string, { in_progress: number; uncertain: number }>> {
+  const totals = new Map<string, { in_progress: number; uncertain: number }>()
+  async function countBucket(inflight: string, offset: number): Promise<void> {
+    const slice = await context.store.run(effectCount, [inflight], { offset, count: limits.countSliceMax })
+    for (const { type, state, count: number } of slice.counts) {
+      const total = totals.get(type) ?? { in_progress: 0, uncertain: 0 }
+      total[state] += number
+      totals.set(type, total)
     }
-    if (reply.status === 'not_found') throw notFound(subject)
-    return { ...recordBody(subject, reply.record), history: historyBody(reply.history) }
+    if (slice.scanned === limits.countSliceMax) await countBucket(inflight, offset + limits.countSliceMax)
   }
-
-  function page(namespace: string, { bucket, score, id }: Position, count: number) {
-    const prefix = keys.effect(namespace, bucket, '').effect
-    const args = { prefix, after_score: score, after_id: id, count }
-    return store.run(effectList, [keys.inflight(namespace, bucket)], args)
-  }
-
-  const chosen = (request: ListRequest, { effectId, record }: IndexEntry, state: string): boolean =>
-    (request.state === undefined ? listedStates.some((listed) => listed === state) : state === request.state) &&
-    (request.type === undefined || effectId.startsWith(`${request.type}.`)) &&
-    (request.owner === undefined || record.owner === request.owner)
-
-  /**
-   * One page of the effects that are in progress or uncertain, bucket by bucket. A page may hold fewer than `limit`
-   * although more follow: after `limits.listScanMax` entries it ends, and `next_cursor` goes on.
-   */
-  async function list(namespace: string, request: ListRequest) {
-    const effects: ReturnType<typeof recordBody>[] = []
-    let position = readCursor(request.cursor)
-    for (let scanned = 0; position.bucket < limits.buckets && scanned < limits.listScanMax;) {
-      const { nowUs, entries } = await page(namespace, position, limits.listPageMax)
-      for (const entry of entries) {
-        const state = listedState(entry.record, nowUs / 1000)
-        position = { bucket: position.bucket, score: entry.score, id: entry.effectId }
-        if (!chosen(request, entry, state)) continue
-        const subject = { namespace, effectId: entry.effectId, nowMs: nowUs / 1000 }
-        effects.push({ ...recordBody(subject, entry.record), state: state as EffectRecord['state'] })
-        if (effects.length === request.limit) return { effects, next_cursor: writeCursor(position) }
-      }
-      scanned += entries.length
-      if (entries.length === 0) position = { bucket: position.bucket + 1, score: '-inf', id: '' }
-    }
-    return { effects, next_cursor: position.bucket < limits.buckets ? writeCursor(position) : null }
-  }
-
-  /** How many effects are in progress and uncertain, by type; in slices, so that no script takes long. */
-  async function count(namespace: string): Promise<Map<string, { in_progress: number; uncertain: number }>> {
-    const totals = new Map<string, { in_progress: number; uncertain: number }>()
-    async function countBucket(inflight: string, offset: number): Promise<void> {
-      const slice = await store.run(effectCount, [inflight], { offset, count: limits.countSliceMax })
-      for (const { type, state, count: number } of slice.counts) {
-        const total = totals.get(type) ?? { in_progress: 0, uncertain: 0 }
-        total[state] += number
-        totals.set(type, total)
-      }
-      if (slice.scanned === limits.countSliceMax) await countBucket(inflight, offset + limits.countSliceMax)
-    }
-    await Promise.all(keys.allInflight(namespace).map((inflight) => countBucket(inflight, 0)))
-    return totals
-  }
-
-  return { get, list, count }
+  await Promise.all(context.keys.allInflight(namespace).map((inflight) => countBucket(inflight, 0)))
+  return totals
 }

@@ -41,183 +41,190 @@ const alreadySettled = (subject: Subject, record: EffectRecord): Problem =>
 const leaseExpired = (subject: Subject, record: EffectRecord): Problem =>
   effectProblem('lease-expired', 'The lease ran out before this call.', subject, record)
 
-export function createReports(context: Context) {
-  const { store, events, jobs } = context
+/** Where the effect is, and that its token is one that Redis can have granted. */
+async function held(context: Context, namespace: string, request: Held) {
+  const located = context.locate(namespace, request)
+  return { located, subject: await context.subject(namespace, located.effectId) }
+}
 
-  /** Where the effect is, and that its token is one that Redis can have granted. */
-  async function held(namespace: string, request: Held) {
-    const located = context.locate(namespace, request)
-    return { located, subject: await context.subject(namespace, located.effectId) }
-  }
+/** A token later than Redis's clock that no record explains was never granted. */
+function checkToken(token: number, record: EffectRecord | undefined, nowUs: number): void {
+  if (token <= nowUs || (record && token <= record.token)) return
+  throw invalidRequest([{ pointer: '/fencing_token', message: "is later than the store's clock" }])
+}
 
-  /** A token later than Redis's clock that no record explains was never granted. */
-  function checkToken(token: number, record: EffectRecord | undefined, nowUs: number): void {
-    if (token <= nowUs || (record && token <= record.token)) return
-    throw invalidRequest([{ pointer: '/fencing_token', message: "is later than the store's clock" }])
-  }
+function misfit(
+  reply: { status: string; record?: EffectRecord; nowUs?: number },
+  subject: Subject,
+  token: number,
+): Problem {
+  const nowUs = reply.nowUs ?? subject.nowMs * 1000
+  if (reply.status !== 'deleted') checkToken(token, reply.record, nowUs)
+  if (reply.status === 'not_found') return notFound(subject)
+  if (!reply.record) return staleToken(subject)
+  if (reply.status === 'stale') return staleToken(subject, reply.record)
+  if (reply.status === 'lease_expired') return leaseExpired(subject, reply.record)
+  return alreadySettled(subject, reply.record)
+}
 
-  function misfit(
-    reply: { status: string; record?: EffectRecord; nowUs?: number },
-    subject: Subject,
-    token: number,
-  ): Problem {
-    const nowUs = reply.nowUs ?? subject.nowMs * 1000
-    if (reply.status !== 'deleted') checkToken(token, reply.record, nowUs)
-    if (reply.status === 'not_found') return notFound(subject)
-    if (!reply.record) return staleToken(subject)
-    if (reply.status === 'stale') return staleToken(subject, reply.record)
-    if (reply.status === 'lease_expired') return leaseExpired(subject, reply.record)
-    return alreadySettled(subject, reply.record)
-  }
+/** Somebody reports an execution although another has taken over: perhaps the effect happened twice. */
+function suspectDouble(context: Context, { namespace, effectId }: Subject, token: number, call: string): void {
+  context.events.emit({ event: 'effect.late_completion', namespace, effect_id: effectId, fencing_token: token, call })
+}
 
-  /** Somebody reports an execution although another has taken over: perhaps the effect happened twice. */
-  function suspectDouble({ namespace, effectId }: Subject, token: number, call: string): void {
-    events.emit({ event: 'effect.late_completion', namespace, effect_id: effectId, fencing_token: token, call })
-  }
-
-  /** It happened: stores `result` (absent: null) for every later caller. */
-  async function complete(namespace: string, request: CompleteRequest) {
-    context.checkResult(request.result)
-    const result = request.result ?? new RawJson('null')
-    const token = request.fencing_token
-    const { located, subject } = await held(namespace, request)
-    const reply = await store.run(scripts.effectComplete, located.keys, {
+/** It happened: stores `result` (absent: null) for every later caller. */
+export async function complete(context: Context, namespace: string, request: CompleteRequest) {
+  context.checkResult(request.result)
+  const result = request.result ?? new RawJson('null')
+  const token = request.fencing_token
+  const { located, subject } = await held(context, namespace, request)
+  const reply = await context.store.run(scripts.effectComplete, located.keys, {
+    effect_id: located.effectId,
+    token,
+    result: result.text,
+  })
+  const record = 'record' in reply ? reply.record : undefined
+  const same = record?.state === 'completed' && sameJsonValue(record.body, result.text)
+  if (record && (reply.status === 'completed' || (reply.status === 'completed_before' && same))) {
+    await context.jobs.completed(subject, record)
+    return {
+      outcome: 'completed' as const,
       effect_id: located.effectId,
-      token,
-      result: result.text,
-    })
-    const record = 'record' in reply ? reply.record : undefined
-    const same = record?.state === 'completed' && sameJsonValue(record.body, result.text)
-    if (record && (reply.status === 'completed' || (reply.status === 'completed_before' && same))) {
-      await jobs.completed(subject, record)
-      return {
-        outcome: 'completed' as const,
-        effect_id: located.effectId,
-        attempt: record.attempt,
-        completed_at: instant(record.updatedAt),
-        ...replayedIf(reply.status === 'completed_before'),
-      }
+      attempt: record.attempt,
+      completed_at: instant(record.updatedAt),
+      ...replayedIf(reply.status === 'completed_before'),
     }
-    if (record && reply.status === 'completed_before') {
-      throw effectProblem('result-conflict', 'The effect was completed with another result.', subject, record)
-    }
+  }
+  if (record && reply.status === 'completed_before') {
+    throw effectProblem('result-conflict', 'The effect was completed with another result.', subject, record)
+  }
+  const problem = misfit(reply, subject, token)
+  if (problem.slug !== 'effect-not-found' && !same) suspectDouble(context, subject, token, 'complete')
+  throw problem
+}
+
+type Verdict = { facts: FailureFacts; advice: RetryAdvice }
+
+/** What the failure means, for the record as it stands; records nothing. */
+async function judge(
+  context: Context,
+  request: FailRequest,
+  record: EffectRecord,
+  type: string,
+  subject: Subject,
+): Promise<Verdict> {
+  const classification = context.classify(request.error, subject.nowMs)
+  const jobType = record.jobType === '' ? (request.job_type ?? null) : record.jobType
+  const breaker = jobType === null ? undefined : await context.jobs.view(subject.namespace, jobType)
+  const facts: FailureFacts = {
+    attempt: record.attempt,
+    maxAttempts: context.maxAttempts(type, jobType),
+    execution: request.execution ?? classification.execution,
+    retryable: request.retryable ?? classification.retryable,
+    hold: record.policy === 'hold',
+    classification,
+    jobType,
+    circuitOpen: breaker?.verdict === 'refuse',
+    budgetSpent: jobType !== null && (await context.jobs.budgetSpent(subject.namespace, jobType)),
+  }
+  return { facts, advice: context.advise(facts) }
+}
+
+/** Feeds breaker and retry metrics, and advises with the breaker as it is now. */
+async function tellJobs(context: Context, subject: Subject, record: EffectRecord, { facts, advice }: Verdict) {
+  if (facts.jobType === null) return { advice, breaker: { state: 'closed' } }
+  const after = await context.jobs.failed(subject, record, facts.jobType, facts.classification)
+  const told = after ? context.advise({ ...facts, circuitOpen: after.refuses }) : advice
+  const final = told.retry && advice.retry ? advice : told
+  if (!final.retry)
+    context.jobs.blocked(subject.namespace, facts.jobType, `${subject.effectId}:${record.token}`, final.reason)
+  return { advice: final, breaker: { state: after?.state ?? 'closed' } }
+}
+
+async function failedBody(
+  context: Context,
+  subject: Subject,
+  record: EffectRecord,
+  replayed: boolean,
+  verdict: Verdict,
+) {
+  const { advice, breaker } = await tellJobs(context, subject, record, verdict)
+  const { classification } = verdict.facts
+  // Doubt about an earlier attempt can make an effect uncertain although this attempt is clear.
+  const doubtful = record.state === 'uncertain' && advice.reason !== 'reconcile_first'
+  const retry: RetryBody = {
+    ...(doubtful ? { ...advice, retry: false, reason: 'reconcile_first', wait_seconds: null } : advice),
+    not_before: instant(record.notBefore),
+    classification,
+    breaker,
+  }
+  const { state: outcome, attempt } = record
+  return { outcome, effect_id: subject.effectId, attempt, classification, retry, ...replayedIf(replayed) }
+}
+
+/** It did not happen, or nobody knows: `released`, `failed` or `uncertain`. */
+export async function fail(context: Context, namespace: string, request: FailRequest) {
+  const { located, subject } = await held(context, namespace, request)
+  const token = request.fencing_token
+  const error = context.keepError(request.error)
+  // Read first: the advice needs the attempt. The token guarantees that the script meets the same attempt.
+  const seen = await context.store.run(scripts.effectRead, [located.keys[0]], {})
+  const verdict =
+    seen.status === 'found' ? await judge(context, request, seen.record, located.type, subject) : undefined
+  const reply = await context.store.run(scripts.effectFail, located.keys, {
+    effect_id: located.effectId,
+    token,
+    call: digest(error, request.retryable, request.execution),
+    execution: verdict?.facts.execution ?? 'unknown',
+    retryable: verdict?.facts.retryable ? '1' : '',
+    max_attempts: verdict?.facts.maxAttempts ?? 0,
+    wait_ms: milliseconds(verdict?.advice.wait_seconds ?? 0),
+    error,
+  })
+  const accepted = reply.status === 'released' || reply.status === 'failed' || reply.status === 'uncertain'
+  if (!accepted || !verdict) {
     const problem = misfit(reply, subject, token)
-    if (problem.slug !== 'effect-not-found' && !same) suspectDouble(subject, token, 'complete')
+    const execution = request.execution ?? context.classify(request.error, subject.nowMs).execution
+    if (problem.slug === 'stale-token' && execution !== 'no') suspectDouble(context, subject, token, 'fail')
     throw problem
   }
+  if (reply.status === 'uncertain' && !reply.replayed) context.tellUncertain(subject, reply.record, 'reported')
+  return failedBody(context, subject, reply.record, reply.replayed, verdict)
+}
 
-  type Verdict = { facts: FailureFacts; advice: RetryAdvice }
-
-  /** What the failure means, for the record as it stands; records nothing. */
-  async function judge(request: FailRequest, record: EffectRecord, type: string, subject: Subject): Promise<Verdict> {
-    const classification = context.classify(request.error, subject.nowMs)
-    const jobType = record.jobType === '' ? (request.job_type ?? null) : record.jobType
-    const breaker = jobType === null ? undefined : await jobs.view(subject.namespace, jobType)
-    const facts: FailureFacts = {
-      attempt: record.attempt,
-      maxAttempts: context.maxAttempts(type, jobType),
-      execution: request.execution ?? classification.execution,
-      retryable: request.retryable ?? classification.retryable,
-      hold: record.policy === 'hold',
-      classification,
-      jobType,
-      circuitOpen: breaker?.verdict === 'refuse',
-      budgetSpent: jobType !== null && (await jobs.budgetSpent(subject.namespace, jobType)),
-    }
-    return { facts, advice: context.advise(facts) }
+/** Gives the claim back unused; the attempt does not count. */
+export async function release(context: Context, namespace: string, request: ReleaseRequest) {
+  const { located, subject } = await held(context, namespace, request)
+  const reply = await context.store.run(scripts.effectRelease, located.keys, {
+    effect_id: located.effectId,
+    token: request.fencing_token,
+    reason: request.reason ?? '',
+  })
+  if (reply.status !== 'released') throw misfit(reply, subject, request.fencing_token)
+  await context.jobs.released(subject, reply.record)
+  return {
+    outcome: 'released' as const,
+    effect_id: located.effectId,
+    attempt: reply.record.attempt,
+    ...replayedIf(reply.replayed),
   }
+}
 
-  /** Feeds breaker and retry metrics, and advises with the breaker as it is now. */
-  async function tellJobs(subject: Subject, record: EffectRecord, { facts, advice }: Verdict) {
-    if (facts.jobType === null) return { advice, breaker: { state: 'closed' } }
-    const after = await jobs.failed(subject, record, facts.jobType, facts.classification)
-    const told = after ? context.advise({ ...facts, circuitOpen: after.refuses }) : advice
-    const final = told.retry && advice.retry ? advice : told
-    if (!final.retry)
-      jobs.blocked(subject.namespace, facts.jobType, `${subject.effectId}:${record.token}`, final.reason)
-    return { advice: final, breaker: { state: after?.state ?? 'closed' } }
+/** Heartbeat: the lease lasts `lease_seconds` (default: as claimed) from now, or longer if it did already. */
+export async function renew(context: Context, namespace: string, request: RenewRequest) {
+  const { located, subject } = await held(context, namespace, request)
+  const reply = await context.store.run(scripts.effectRenew, located.keys, {
+    effect_id: located.effectId,
+    token: request.fencing_token,
+    lease_ms: request.lease_seconds === undefined ? '' : milliseconds(request.lease_seconds),
+  })
+  if (reply.status !== 'renewed') throw misfit(reply, subject, request.fencing_token)
+  const now = await context.subject(namespace, located.effectId)
+  await context.jobs.renewed(now, reply.record)
+  return {
+    outcome: 'renewed' as const,
+    effect_id: located.effectId,
+    lease_expires_at: instant(reply.record.leaseExpiresAt),
+    lease_remaining_seconds: leaseRemaining(reply.record, now.nowMs),
   }
-
-  async function failedBody(subject: Subject, record: EffectRecord, replayed: boolean, verdict: Verdict) {
-    const { advice, breaker } = await tellJobs(subject, record, verdict)
-    const { classification } = verdict.facts
-    // Doubt about an earlier attempt can make an effect uncertain although this attempt is clear.
-    const doubtful = record.state === 'uncertain' && advice.reason !== 'reconcile_first'
-    const retry: RetryBody = {
-      ...(doubtful ? { ...advice, retry: false, reason: 'reconcile_first', wait_seconds: null } : advice),
-      not_before: instant(record.notBefore),
-      classification,
-      breaker,
-    }
-    const { state: outcome, attempt } = record
-    return { outcome, effect_id: subject.effectId, attempt, classification, retry, ...replayedIf(replayed) }
-  }
-
-  /** It did not happen, or nobody knows: `released`, `failed` or `uncertain`. */
-  async function fail(namespace: string, request: FailRequest) {
-    const { located, subject } = await held(namespace, request)
-    const token = request.fencing_token
-    const error = context.keepError(request.error)
-    // Read first: the advice needs the attempt. The token guarantees that the script meets the same attempt.
-    const seen = await store.run(scripts.effectRead, [located.keys[0]], {})
-    const verdict = seen.status === 'found' ? await judge(request, seen.record, located.type, subject) : undefined
-    const reply = await store.run(scripts.effectFail, located.keys, {
-      effect_id: located.effectId,
-      token,
-      call: digest(error, request.retryable, request.execution),
-      execution: verdict?.facts.execution ?? 'unknown',
-      retryable: verdict?.facts.retryable ? '1' : '',
-      max_attempts: verdict?.facts.maxAttempts ?? 0,
-      wait_ms: milliseconds(verdict?.advice.wait_seconds ?? 0),
-      error,
-    })
-    const accepted = reply.status === 'released' || reply.status === 'failed' || reply.status === 'uncertain'
-    if (!accepted || !verdict) {
-      const problem = misfit(reply, subject, token)
-      const execution = request.execution ?? context.classify(request.error, subject.nowMs).execution
-      if (problem.slug === 'stale-token' && execution !== 'no') suspectDouble(subject, token, 'fail')
-      throw problem
-    }
-    if (reply.status === 'uncertain' && !reply.replayed) context.tellUncertain(subject, reply.record, 'reported')
-    return failedBody(subject, reply.record, reply.replayed, verdict)
-  }
-
-  /** Gives the claim back unused; the attempt does not count. */
-  async function release(namespace: string, request: ReleaseRequest) {
-    const { located, subject } = await held(namespace, request)
-    const reply = await store.run(scripts.effectRelease, located.keys, {
-      effect_id: located.effectId,
-      token: request.fencing_token,
-      reason: request.reason ?? '',
-    })
-    if (reply.status !== 'released') throw misfit(reply, subject, request.fencing_token)
-    await jobs.released(subject, reply.record)
-    return {
-      outcome: 'released' as const,
-      effect_id: located.effectId,
-      attempt: reply.record.attempt,
-      ...replayedIf(reply.replayed),
-    }
-  }
-
-  /** Heartbeat: the lease lasts `lease_seconds` (default: as claimed) from now, or longer if it did already. */
-  async function renew(namespace: string, request: RenewRequest) {
-    const { located, subject } = await held(namespace, request)
-    const reply = await store.run(scripts.effectRenew, located.keys, {
-      effect_id: located.effectId,
-      token: request.fencing_token,
-      lease_ms: request.lease_seconds === undefined ? '' : milliseconds(request.lease_seconds),
-    })
-    if (reply.status !== 'renewed') throw misfit(reply, subject, request.fencing_token)
-    const now = await context.subject(namespace, located.effectId)
-    await jobs.renewed(now, reply.record)
-    return {
-      outcome: 'renewed' as const,
-      effect_id: located.effectId,
-      lease_expires_at: instant(reply.record.leaseExpiresAt),
-      lease_remaining_seconds: leaseRemaining(reply.record, now.nowMs),
-    }
-  }
-
-  return { complete, fail, release, renew }
 }

@@ -39,65 +39,65 @@ function resolvedBody(request: ResolveRequest): string {
   return JSON.stringify({ message: request.reason, code: request.resolution })
 }
 
-export function createSettlements(context: Context) {
-  const { store, events } = context
-
-  /** Settles an effect; the token moves on, so the old holder is stale. Answers the record. */
-  async function resolve(namespace: string, request: ResolveRequest, actor: Actor, byWorker: boolean) {
-    checkResolve(request, byWorker)
-    context.checkResult(request.result)
-    const { effectId, keys } = context.locate(namespace, request)
-    const { resolution, reason, fencing_token: token, evidence, result } = request
-    const clock = await store.clock()
-    const reply = await store.run(effectResolve, keys, {
-      effect_id: effectId,
-      token: token ?? '',
-      call: digest(resolution, reason, token, evidence?.text, result?.text, actor.user, actor.on_behalf_of),
-      floor_us: clock.floorUs(),
-      resolution,
-      uncertain_only: byWorker ? '1' : '',
-      by: actor.user,
-      reason,
-      body: resolvedBody(request),
-    })
-    const subject = await context.subject(namespace, effectId)
-    switch (reply.status) {
-      case 'not_found':
-        throw notFound(subject)
-      case 'stale':
-        throw staleToken(subject, reply.record)
-      case 'in_progress':
-        throw inProgressProblem(subject, reply.record)
-      case 'already_settled':
-        throw effectProblem('already-settled', `The effect is ${reply.record.state}.`, subject, reply.record)
-      case 'resolved':
-        if (!reply.replayed) {
-          events.emit({ event: 'effect.resolved', namespace, effect_id: effectId, resolution, user: actor.user })
-        }
-        return {
-          ...recordBody(subject, reply.record),
-          history: historyBody(reply.history),
-          ...(reply.replayed ? { replayed: true } : {}),
-        }
-    }
+/** Settles an effect; the token moves on, so the old holder is stale. Answers the record. */
+export async function resolve(
+  context: Context,
+  namespace: string,
+  request: ResolveRequest,
+  actor: Actor,
+  byWorker: boolean,
+) {
+  checkResolve(request, byWorker)
+  context.checkResult(request.result)
+  const { effectId, keys } = context.locate(namespace, request)
+  const { resolution, reason, fencing_token: token, evidence, result } = request
+  const clock = await context.store.clock()
+  const reply = await context.store.run(effectResolve, keys, {
+    effect_id: effectId,
+    token: token ?? '',
+    call: digest(resolution, reason, token, evidence?.text, result?.text, actor.user, actor.on_behalf_of),
+    floor_us: clock.floorUs(),
+    resolution,
+    uncertain_only: byWorker ? '1' : '',
+    by: actor.user,
+    reason,
+    body: resolvedBody(request),
+  })
+  const subject = await context.subject(namespace, effectId)
+  switch (reply.status) {
+    case 'not_found':
+      throw notFound(subject)
+    case 'stale':
+      throw staleToken(subject, reply.record)
+    case 'in_progress':
+      throw inProgressProblem(subject, reply.record)
+    case 'already_settled':
+      throw effectProblem('already-settled', `The effect is ${reply.record.state}.`, subject, reply.record)
+    case 'resolved':
+      if (!reply.replayed) {
+        context.events.emit({ event: 'effect.resolved', namespace, effect_id: effectId, resolution, user: actor.user })
+      }
+      return {
+        ...recordBody(subject, reply.record),
+        history: historyBody(reply.history),
+        ...(reply.replayed ? { replayed: true } : {}),
+      }
   }
+}
 
-  /** Forgets a settled or released record; its token is remembered for the retention. */
-  async function remove(namespace: string, request: DeleteRequest, actor: Actor): Promise<void> {
-    const { effectId, keys } = context.locate(namespace, request)
-    const reply = await store.run(effectDelete, keys, { effect_id: effectId, token: request.fencing_token ?? '' })
-    const subject = await context.subject(namespace, effectId)
-    switch (reply.status) {
-      case 'not_found':
-        throw notFound(subject)
-      case 'stale':
-        throw staleToken(subject, reply.record)
-      case 'not_settled':
-        throw effectProblem('not-settled', `The effect is ${reply.record.state}.`, subject, reply.record)
-      case 'deleted':
-        events.emit({ event: 'effect.deleted', namespace, effect_id: effectId, user: actor.user })
-    }
+/** Forgets a settled or released record; its token is remembered for the retention. */
+export async function remove(context: Context, namespace: string, request: DeleteRequest, actor: Actor): Promise<void> {
+  const { effectId, keys } = context.locate(namespace, request)
+  const reply = await context.store.run(effectDelete, keys, { effect_id: effectId, token: request.fencing_token ?? '' })
+  const subject = await context.subject(namespace, effectId)
+  switch (reply.status) {
+    case 'not_found':
+      throw notFound(subject)
+    case 'stale':
+      throw staleToken(subject, reply.record)
+    case 'not_settled':
+      throw effectProblem('not-settled', `The effect is ${reply.record.state}.`, subject, reply.record)
+    case 'deleted':
+      context.events.emit({ event: 'effect.deleted', namespace, effect_id: effectId, user: actor.user })
   }
-
-  return { resolve, remove }
 }

@@ -1,8 +1,8 @@
 /** 405 for a path that exists with another method. */
-import type { FastifyInstance, HTTPMethods } from 'fastify'
+import type { FastifyInstance } from 'fastify'
 import { Problem } from '../problems.ts'
 
-const methods: readonly HTTPMethods[] = ['GET', 'HEAD', 'POST', 'PUT', 'PATCH', 'DELETE', 'OPTIONS']
+const methods = ['GET', 'HEAD', 'POST', 'PUT', 'PATCH', 'DELETE', 'OPTIONS']
 
 /** Watches what is registered from now on; the function that it answers registers the refusals, once all routes stand. */
 export function refuseOtherMethods(app: FastifyInstance): (scope: FastifyInstance) => void {
@@ -10,7 +10,7 @@ export function refuseOtherMethods(app: FastifyInstance): (scope: FastifyInstanc
   let done = false
   app.addHook('onRoute', (route) => {
     if (done) return
-    const known = served.get(route.url) ?? new Set()
+    const known = served.get(route.url) ?? new Set<string>()
     for (const method of [route.method].flat()) known.add(method)
     served.set(route.url, known)
   })
@@ -19,7 +19,7 @@ export function refuseOtherMethods(app: FastifyInstance): (scope: FastifyInstanc
     for (const [url, known] of served) {
       const allow = [...known].sort().join(', ')
       scope.route({
-        method: methods.filter((method) => !known.has(method as string)) as HTTPMethods[],
+        method: methods.filter((method) => !known.has(method)),
         url,
         schema: { hide: true },
         handler: (_request, reply) => {

@@ -20,5 +20,8 @@ export const openapi: FastifyDynamicSwaggerOptions = {
       { name: 'operations', description: 'Health, metrics, documentation.' },
     ],
   },
-  refResolver: { buildLocalReference: (json, _base, _fragment, index) => String(json['$id'] ?? `def-${index}`) },
+  refResolver: {
+    buildLocalReference: (json, _base, _fragment, index) =>
+      typeof json['$id'] === 'string' ? json['$id'] : `def-${index}`,
+  },
 }

@@ -1,27 +1,52 @@
-/** Every Prometheus metric of the service. Labels come from closed lists, never from callers. */
-import { Counter, Histogram, Registry } from 'prom-client'
+/**
+ * Every Prometheus metric of the service; docs/metrics.md explains each. Labels come from closed lists, never from callers:
+ * an effect type that is neither built in nor configured is `other`.
+ */
+import { collectDefaultMetrics, Counter, Gauge, Histogram, Registry } from 'prom-client'
+import { version } from '../paths.ts'
 
-export function createMetrics(knownTypes: readonly string[]) {
-  const registry = new Registry()
-  const registers = [registry]
-  const typeLabel = (type: string): string => (knownTypes.includes(type) ? type : 'other')
+/** Seconds, from half a millisecond to the deadline of a request. */
+const buckets = [0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2, 3]
 
-  const claims = new Counter({
-    name: 'effectonce_claims_total',
-    help: 'Claims by effect type and outcome.',
-    labelNames: ['type', 'outcome'] as const,
-    registers,
-  })
+/** How many effects of each type are in progress and uncertain. */
+export type EffectCounts = ReadonlyMap<string, { in_progress: number; uncertain: number }>
+
+/** Where gauges look when they are scraped; none of them may throw or take long. */
+export type Sources = {
+  memory: () => { used_bytes: number; budget_bytes: number | null }
+  /** Null where Redis cannot say in time: the gauge is left out then. */
+  effects: () => Promise<EffectCounts | null>
+  storeSilentSeconds: () => number
+}
+
+function requestMetrics(registers: Registry[]) {
   const requests = new Histogram({
     name: 'effectonce_request_seconds',
     help: 'Time from the request to its answer.',
     labelNames: ['route', 'status'] as const,
+    buckets,
     registers,
   })
+  const faults = new Counter({
+    name: 'effectonce_faults_total',
+    help: 'Mistakes of the service itself, by where they showed: a request, or the background.',
+    labelNames: ['where'] as const,
+    registers,
+  })
+  for (const where of ['request', 'background']) faults.inc({ where }, 0)
+  return {
+    request: (route: string, status: number, seconds: number) =>
+      requests.observe({ route, status: String(status) }, seconds),
+    fault: (where: 'request' | 'background') => faults.inc({ where }),
+  }
+}
+
+function storeMetrics(registers: Registry[]) {
   const store = new Histogram({
     name: 'effectonce_store_seconds',
-    help: 'Time of a call of Redis, with its retries.',
+    help: 'Time of a script on Redis, with its retries.',
     labelNames: ['script'] as const,
+    buckets,
     registers,
   })
   const storeErrors = new Counter({
@@ -30,20 +55,98 @@ export function createMetrics(knownTypes: readonly string[]) {
     labelNames: ['reason'] as const,
     registers,
   })
+  return {
+    storeAnswered: (script: string, seconds: number) => store.observe({ script }, seconds),
+    storeTrouble: (reason: string) => storeErrors.inc({ reason }),
+  }
+}
+
+function effectMetrics(registers: Registry[], typeLabel: (type: string) => string) {
+  const claims = new Counter({
+    name: 'effectonce_claims_total',
+    help: 'Claims by effect type and outcome.',
+    labelNames: ['type', 'outcome'] as const,
+    registers,
+  })
   const lateCompletions = new Counter({
     name: 'effectonce_late_completions_total',
     help: 'Reports of an execution after somebody else had taken over: perhaps executed twice.',
     registers,
   })
+  return {
+    claim: (type: string, outcome: string) => claims.inc({ type: typeLabel(type), outcome }),
+    lateCompletion: () => lateCompletions.inc(),
+  }
+}
 
+function effectGauge(registers: Registry[], typeLabel: (type: string) => string, read: Sources['effects']): void {
+  new Gauge({
+    name: 'effectonce_effects',
+    help: 'Effects in progress and uncertain, by type; absent while Redis cannot say.',
+    labelNames: ['type', 'state'] as const,
+    registers,
+    async collect() {
+      const counts = await read()
+      this.reset()
+      for (const [type, byState] of counts ?? []) {
+        for (const [state, number] of Object.entries(byState)) this.inc({ type: typeLabel(type), state }, number)
+      }
+    },
+  })
+}
+
+function stateGauges(registers: Registry[], { memory, storeSilentSeconds }: Sources): void {
+  const gauge = (name: string, help: string, read: () => number) =>
+    new Gauge({
+      name,
+      help,
+      registers,
+      collect() {
+        this.set(read())
+      },
+    })
+  gauge('effectonce_memory_bytes', 'Memory that keys take in Redis, estimated.', () => memory().used_bytes)
+  if (memory().budget_bytes !== null) {
+    gauge(
+      'effectonce_memory_budget_bytes',
+      'The budget: above it new effects are refused.',
+      () => memory().budget_bytes ?? 0,
+    )
+  }
+  gauge('effectonce_store_silent_seconds', 'Time since Redis last answered.', storeSilentSeconds)
+}
+
+/** Gauges of prom-client whose names end like a counter's: `promtool check metrics` refuses them. */
+const misnamed = ['nodejs_active_resources_total', 'nodejs_active_handles_total', 'nodejs_active_requests_total']
+
+function processMetrics(registry: Registry): void {
+  collectDefaultMetrics({ register: registry })
+  for (const name of misnamed) registry.removeSingleMetric(name)
+  const build = new Gauge({
+    name: 'effectonce_build_info',
+    help: 'Always 1; the labels say what runs.',
+    labelNames: ['version', 'node'] as const,
+    registers: [registry],
+  })
+  build.set({ version, node: process.version }, 1)
+}
+
+/** `knownTypes`: effect types that get a label of their own. */
+export function createMetrics(knownTypes: readonly string[]) {
+  const registry = new Registry()
+  const registers = [registry]
+  const typeLabel = (type: string): string => (knownTypes.includes(type) ? type : 'other')
+  processMetrics(registry)
   return {
     registry,
-    claim: (type: string, outcome: string) => claims.inc({ type: typeLabel(type), outcome }),
-    request: (route: string, status: number, seconds: number) =>
-      requests.observe({ route, status: String(status) }, seconds),
-    storeAnswered: (script: string, seconds: number) => store.observe({ script }, seconds),
-    storeTrouble: (reason: string) => storeErrors.inc({ reason }),
-    lateCompletion: () => lateCompletions.inc(),
+    ...requestMetrics(registers),
+    ...storeMetrics(registers),
+    ...effectMetrics(registers, typeLabel),
+    /** Adds the gauges that look when they are scraped; once. */
+    watch(sources: Sources): void {
+      effectGauge(registers, typeLabel, sources.effects)
+      stateGauges(registers, sources)
+    },
   }
 }
 

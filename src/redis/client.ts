@@ -2,12 +2,13 @@
  * The one way to Redis. Every call has a deadline; a lost reply is answered by sending the same script again, which the
  * nonce in each script makes harmless; what cannot be answered becomes a `store-unavailable` problem.
  */
+import assert from 'node:assert/strict'
 import { readFileSync } from 'node:fs'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { Redis, type RedisOptions } from 'ioredis'
 import { limits } from '../limits.ts'
 import { Problem } from '../problems.ts'
-import { classifyStoreError, type StoreReason } from './errors.ts'
+import { classifyStoreError, type StoreReason, type StoreTrouble } from './errors.ts'
 import { type Preludes, type RawReply, type ScriptDefinition, scriptText } from './scripts.ts'
 
 /** Where Redis is and how to get in; `url` is `redis://`, `rediss://` or `unix://`. */
@@ -87,6 +88,8 @@ function connect(address: StoreAddress, connectionName: string): Redis {
   return new Redis({ ...options, path: address.url.slice('unix://'.length) })
 }
 
+type RedisClock = ReturnType<typeof createClock>
+
 /** Redis's clock as this process knows it, from the last reply; never ahead of the true one by more than a clock step. */
 function createClock() {
   let lastUs = 0
@@ -108,111 +111,145 @@ function createClock() {
 
 type Command = (...args: (string | number)[]) => Promise<unknown>
 
-/**
- * Connects and keeps connecting for ever. `preludes` holds the clock that scripts read. Errors of `run` and `call`:
- * Problem `store-unavailable` with `reason`; anything else is our own mistake.
- */
-export function connectStore(address: StoreAddress, preludes: Preludes, observer: StoreObserver) {
-  const redis = connect(address, 'effectonce')
-  const clock = createClock()
-  const commands = new Map<string, Command>()
-  let lastAnswerMs = performance.now()
-  let refusedAtConnect: StoreReason | undefined
+/** One connection and what is known of it. */
+type Link = {
+  redis: Redis
+  clock: RedisClock
+  observer: StoreObserver
+  preludes: Preludes
+  commands: Map<string, Command>
+  lastAnswerMs: number
+  /** Why the last connection was refused, where the server said so. */
+  refusal: StoreReason | undefined
+}
 
+function watch(link: Link): void {
+  const { redis, observer } = link
   redis.on('ready', () => {
-    refusedAtConnect = undefined
+    link.refusal = undefined
     observer.connection('ready', '')
-    call('TIME').catch(() => undefined)
+    call(link, 'TIME').catch(() => undefined)
   })
   redis.on('close', () => observer.connection('close', ''))
   redis.on('error', (error: Error) => {
     const trouble = classifyStoreError(error)
-    if (trouble.kind === 'not_executed' && trouble.reason !== 'unavailable') refusedAtConnect = trouble.reason
+    if (trouble.kind === 'not_executed' && trouble.reason !== 'unavailable') link.refusal = trouble.reason
     observer.connection('error', error.message)
   })
+}
 
-  function command(definition: ScriptDefinition<string, string, unknown>): Command {
-    const known = commands.get(definition.name)
-    if (known) return known
-    redis.defineCommand(definition.name, { lua: scriptText(definition, preludes) })
-    const defined = (redis as unknown as Record<string, Command>)[definition.name]!.bind(redis)
-    commands.set(definition.name, defined)
-    return defined
-  }
+function commandOf(link: Link, definition: ScriptDefinition<string, string, unknown>): Command {
+  const known = link.commands.get(definition.name)
+  if (known) return known
+  link.redis.defineCommand(definition.name, { lua: scriptText(definition, link.preludes) })
+  const named = link.redis as unknown as Record<string, Command>
+  const defined = named[definition.name]?.bind(link.redis)
+  assert(defined, 'a command that was just defined exists')
+  link.commands.set(definition.name, defined)
+  return defined
+}
 
-  function give(reason: StoreReason): Problem {
-    observer.trouble(reason)
-    return storeUnavailable(reason)
-  }
+/** What to do after a failed try: pause and send again, or give up for a reason. */
+type Verdict = { again: true; pauseMs: number } | { again: false; reason: StoreReason }
 
-  /** Sends until it is answered, the deadline is over, or the trouble will not pass. */
-  async function attempt(send: () => Promise<unknown>, writes: boolean): Promise<unknown> {
-    const startMs = performance.now()
-    let outcomeUnknown = false
-    for (let tries = 1; ; tries++) {
-      try {
-        return await send()
-      } catch (error) {
-        const trouble = classifyStoreError(error)
-        if (trouble.kind === 'bug') throw error
-        if (trouble.kind === 'unknown') outcomeUnknown = writes
-        const reason = trouble.kind === 'unknown' ? 'unavailable' : (refusedAtConnect ?? trouble.reason)
-        const elapsedMs = performance.now() - startMs
-        const patienceMs =
-          trouble.kind === 'unknown' || outcomeUnknown ? limits.storeDeadlineMs : limits.storeRetryWhileAwayMs
-        const pauseMs = Math.min(100, 5 * 2 ** tries)
-        const spentMs = elapsedMs + pauseMs + (trouble.kind === 'unknown' ? limits.storeCommandTimeoutMs : 0)
-        if (spentMs > patienceMs || !passing.has(reason)) throw give(outcomeUnknown ? 'outcome_unknown' : reason)
-        await sleep(pauseMs)
+function judge(link: Link, trouble: Exclude<StoreTrouble, { kind: 'bug' }>, run: Run): Verdict {
+  const unknown = trouble.kind === 'unknown'
+  const reason = unknown
+    ? 'unavailable'
+    : trouble.reason === 'unavailable'
+      ? (link.refusal ?? 'unavailable')
+      : trouble.reason
+  const pauseMs = Math.min(100, 5 * 2 ** run.tries)
+  const patienceMs = unknown || run.outcomeUnknown ? limits.storeDeadlineMs : limits.storeRetryWhileAwayMs
+  const spentMs = performance.now() - run.startMs + pauseMs + (unknown ? limits.storeCommandTimeoutMs : 0)
+  if (spentMs <= patienceMs && passing.has(reason)) return { again: true, pauseMs }
+  return { again: false, reason: run.outcomeUnknown ? 'outcome_unknown' : reason }
+}
+
+type Run = { startMs: number; tries: number; outcomeUnknown: boolean }
+
+/** Sends until it is answered, the deadline is over, or the trouble will not pass. */
+async function attempt(link: Link, send: () => Promise<unknown>, writes: boolean): Promise<unknown> {
+  const run: Run = { startMs: performance.now(), tries: 0, outcomeUnknown: false }
+  for (;;) {
+    try {
+      return await send()
+    } catch (error) {
+      const trouble = classifyStoreError(error)
+      if (trouble.kind === 'bug') throw error
+      run.tries += 1
+      run.outcomeUnknown ||= trouble.kind === 'unknown' && writes
+      const verdict = judge(link, trouble, run)
+      if (!verdict.again) {
+        link.observer.trouble(verdict.reason)
+        throw storeUnavailable(verdict.reason)
       }
+      await sleep(verdict.pauseMs)
     }
-  }
-
-  /** Runs a script. `keys` are in the order of the definition, `args` by name; absent text is `''`. */
-  async function run<Key extends string, Argument extends string, Reply>(
-    definition: ScriptDefinition<Key, Argument, Reply>,
-    keys: readonly string[],
-    args: Record<Argument, string | number>,
-  ): Promise<Reply> {
-    const script = command(definition)
-    const values = definition.args.map((name) => args[name])
-    const startMs = performance.now()
-    const reply = (await attempt(
-      () => script(keys.length, ...keys, ...values),
-      !definition.flags.includes('no-writes'),
-    )) as RawReply
-    clock.saw(reply[1])
-    lastAnswerMs = performance.now()
-    observer.answered(definition.name, (lastAnswerMs - startMs) / 1000)
-    return definition.decode(reply)
-  }
-
-  /** Sends one plain command that changes nothing, such as INFO. */
-  async function call(name: string, ...args: string[]): Promise<unknown> {
-    const reply = await attempt(() => redis.call(name, ...args), false)
-    if (name === 'TIME') clock.saw(timeUs(reply))
-    lastAnswerMs = performance.now()
-    return reply
-  }
-
-  /** Redis's clock, asked for if this process has not seen it yet. */
-  async function readyClock(): Promise<ReturnType<typeof createClock>> {
-    if (!clock.known()) await call('TIME')
-    return clock
-  }
-
-  return {
-    run,
-    call,
-    clock: readyClock,
-    /** Seconds since Redis last answered anything. */
-    silentSeconds: () => (performance.now() - lastAnswerMs) / 1000,
-    connected: () => redis.status === 'ready',
-    close: () => redis.disconnect(),
   }
 }
 
 function timeUs(reply: unknown): number {
   const [seconds, microseconds] = reply as [string, string]
   return Number(seconds) * 1_000_000 + Number(microseconds)
+}
+
+/** Sends one plain command that changes nothing, such as INFO. */
+async function call(link: Link, name: string, ...args: string[]): Promise<unknown> {
+  const reply = await attempt(link, () => link.redis.call(name, ...args), false)
+  if (name === 'TIME') link.clock.saw(timeUs(reply))
+  link.lastAnswerMs = performance.now()
+  return reply
+}
+
+/** Runs a script. `keys` are in the order of the definition, `args` by name; absent text is `''`. */
+async function run<Key extends string, Argument extends string, Reply>(
+  link: Link,
+  definition: ScriptDefinition<Key, Argument, Reply>,
+  keys: readonly string[],
+  args: Record<Argument, string | number>,
+): Promise<Reply> {
+  const command = commandOf(link, definition)
+  const values = definition.args.map((name) => args[name])
+  const startMs = performance.now()
+  const send = () => command(keys.length, ...keys, ...values)
+  const reply = (await attempt(link, send, !definition.flags.includes('no-writes'))) as RawReply
+  link.clock.saw(reply[1])
+  link.lastAnswerMs = performance.now()
+  link.observer.answered(definition.name, (link.lastAnswerMs - startMs) / 1000)
+  return definition.decode(reply)
+}
+
+/**
+ * Connects and keeps connecting for ever. `preludes` holds the clock that scripts read. Errors of `run` and `call`:
+ * Problem `store-unavailable` with `reason`; anything else is our own mistake.
+ */
+export function connectStore(address: StoreAddress, preludes: Preludes, observer: StoreObserver) {
+  const link: Link = {
+    redis: connect(address, 'effectonce'),
+    clock: createClock(),
+    observer,
+    preludes,
+    commands: new Map(),
+    lastAnswerMs: performance.now(),
+    refusal: undefined,
+  }
+  watch(link)
+  return {
+    run: <Key extends string, Argument extends string, Reply>(
+      definition: ScriptDefinition<Key, Argument, Reply>,
+      keys: readonly string[],
+      args: Record<Argument, string | number>,
+    ): Promise<Reply> => run(link, definition, keys, args),
+    call: (name: string, ...args: string[]) => call(link, name, ...args),
+    /** Redis's clock, asked for if this process has not seen it yet. */
+    async clock(): Promise<RedisClock> {
+      if (!link.clock.known()) await call(link, 'TIME')
+      return link.clock
+    },
+    /** Seconds since Redis last answered anything. */
+    silentSeconds: () => (performance.now() - link.lastAnswerMs) / 1000,
+    connected: () => link.redis.status === 'ready',
+    close: () => link.redis.disconnect(),
+  }
 }

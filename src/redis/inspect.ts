@@ -1,0 +1,224 @@
+/**
+ * What Redis answers us, and whether it keeps what it acknowledges: version, eviction, persistence, memory, replicas. Asked
+ * at the start, after each reconnect (another server may answer then) and every `limits.inspectIntervalMs`.
+ */
+import { setTimeout as sleep } from 'node:timers/promises'
+import type { Logger } from 'pino'
+import { limits } from '../limits.ts'
+import type { Store } from './client.ts'
+import { parseInfo } from './memory.ts'
+
+/** One check. `warn`: works, with a risk; `fail`: acknowledged effects can be forgotten, or nothing works. */
+export type Verdict = {
+  name: 'version' | 'eviction_policy' | 'persistence' | 'maxmemory' | 'replicas'
+  status: 'ok' | 'warn' | 'fail'
+  detail: string
+  /** What to do about it; null where nothing is wrong. */
+  remedy: string | null
+}
+
+/** How acknowledged writes reach the disk; `aof`: by a rule that could not be read. */
+export type Durability = 'aof_always' | 'aof_everysec' | 'aof_no' | 'aof' | 'snapshots' | 'none'
+
+export type Inspection = {
+  server: 'redis' | 'valkey'
+  version: string
+  /** `standalone` or `cluster`, as the server says. */
+  mode: string
+  durability: Durability
+  /** False: too old for this service, which then runs no script on it. */
+  supported: boolean
+  /** False: it may forget what it acknowledged, by eviction or because nothing is on disk. */
+  safe: boolean
+  checks: readonly Verdict[]
+}
+
+/** What was read: fields of INFO; settings of CONFIG GET, undefined where an ACL or a host forbids it. */
+export type Facts = {
+  info: ReadonlyMap<string, string>
+  settings: { appendfsync: string; save: string } | undefined
+}
+
+export type InspectionRules = { checkEviction: boolean; memoryBudgetBytes: number | null }
+
+const versionMajorMin = 7
+
+const ok = (name: Verdict['name'], detail: string): Verdict => ({ name, status: 'ok', detail, remedy: null })
+const warn = (name: Verdict['name'], detail: string, remedy: string): Verdict => ({
+  ...{ name, status: 'warn', detail, remedy },
+})
+const fail = (name: Verdict['name'], detail: string, remedy: string): Verdict => ({
+  ...{ name, status: 'fail', detail, remedy },
+})
+
+/** Valkey says which Redis it is compatible with (7.2.4) in `redis_version`, and its own version beside it. */
+function judgeVersion({ info }: Facts): Verdict {
+  const valkey = info.get('valkey_version')
+  const version = info.get('redis_version') ?? 'unknown'
+  const name = valkey === undefined ? `Redis ${version}` : `Valkey ${valkey}`
+  if (Number.parseInt(version, 10) >= versionMajorMin) return ok('version', `${name}.`)
+  return fail('version', `${name} is too old: scripts need their flags.`, 'Run Redis 7.0 or later, or Valkey.')
+}
+
+function judgeEviction({ info }: Facts): Verdict {
+  const policy = info.get('maxmemory_policy') ?? 'unknown'
+  if (policy === 'noeviction') return ok('eviction_policy', 'noeviction: a full Redis refuses, it does not forget.')
+  const remedy = 'Set `maxmemory-policy noeviction`.'
+  if (info.get('maxmemory') === '0') {
+    return warn('eviction_policy', `${policy}, which acts as soon as a maxmemory is set.`, remedy)
+  }
+  return fail('eviction_policy', `${policy}: a full Redis forgets effects, and they could run again.`, remedy)
+}
+
+const aofRemedy = 'Set `appendonly yes` and `appendfsync always`.'
+
+function durabilityOf({ info, settings }: Facts): Durability {
+  if (info.get('aof_enabled') === '1') {
+    const rule = settings?.appendfsync
+    return rule === 'always' || rule === 'everysec' || rule === 'no' ? `aof_${rule}` : 'aof'
+  }
+  return settings !== undefined && settings.save !== '' ? 'snapshots' : 'none'
+}
+
+function judgePersistence(facts: Facts): Verdict {
+  const name = 'persistence'
+  if (facts.info.get('aof_enabled') === '1' && facts.info.get('aof_last_write_status') === 'err') {
+    return fail(name, 'The last write to the append-only file failed.', "Look at Redis's disk and log.")
+  }
+  const durability = durabilityOf(facts)
+  switch (durability) {
+    case 'aof_always':
+      return ok(name, 'Every acknowledged write is on disk (appendfsync always).')
+    case 'aof_everysec':
+      return warn(name, 'A crash of the machine may lose two seconds (appendfsync everysec).', aofRemedy)
+    case 'aof_no':
+      return warn(name, 'A crash of the machine may lose half a minute (appendfsync no).', aofRemedy)
+    case 'aof':
+      return warn(name, 'An append-only file, but CONFIG is forbidden: appendfsync is unknown.', aofRemedy)
+    case 'snapshots':
+      return fail(name, 'Snapshots only: a crash loses everything since the last one.', aofRemedy)
+    case 'none': {
+      const unread = facts.settings === undefined ? ' or snapshots only (CONFIG is forbidden)' : ''
+      return fail(name, `No persistence${unread}: a crash loses acknowledged effects.`, aofRemedy)
+    }
+  }
+}
+
+function judgeMemory({ info }: Facts, budgetBytes: number | null): Verdict {
+  const name = 'maxmemory'
+  const bytes = Number(info.get('maxmemory') ?? 0)
+  const mebibytes = (of: number) => `${Math.round(of / 1024 / 1024)} MiB`
+  if (bytes === 0 && budgetBytes === null) {
+    return warn(name, 'Nothing bounds the memory.', 'Set `maxmemory` in Redis, or `retry.redis.memory_budget_mb`.')
+  }
+  if (bytes === 0) return ok(name, `None; the budget of the service is ${mebibytes(budgetBytes ?? 0)}.`)
+  if (budgetBytes !== null && bytes <= budgetBytes) {
+    const detail = `${mebibytes(bytes)}, not above the budget of the service (${mebibytes(budgetBytes)}).`
+    return warn(name, detail, 'Set `maxmemory` above `retry.redis.memory_budget_mb`: completions need room too.')
+  }
+  return ok(name, `${mebibytes(bytes)}.`)
+}
+
+function judgeReplicas({ info }: Facts): Verdict {
+  const name = 'replicas'
+  if (info.get('role') === 'slave') {
+    return fail(name, 'This server is a replica: it takes no writes.', 'Point `redis.url` at the primary.')
+  }
+  const count = Number(info.get('connected_slaves') ?? 0)
+  const states = Array.from({ length: count }, (_, index) => info.get(`slave${index}`) ?? '')
+  const behind = states.filter((state) => !state.includes('state=online')).length
+  if (behind > 0) return warn(name, `${behind} of ${count} replicas are not in step.`, "Look at the replicas' logs.")
+  if (count === 0) return ok(name, 'None: the disk of this server holds the only copy.')
+  return ok(name, `${count}; they follow a moment later, so a failover may lose the last writes.`)
+}
+
+/** Judges what was read; pure. */
+export function judge(facts: Facts, { checkEviction, memoryBudgetBytes }: InspectionRules): Inspection {
+  const checks = [
+    judgeVersion(facts),
+    ...(checkEviction ? [judgeEviction(facts)] : []),
+    judgePersistence(facts),
+    judgeMemory(facts, memoryBudgetBytes),
+    judgeReplicas(facts),
+  ]
+  const failed = (...names: Verdict['name'][]) =>
+    checks.some(({ name, status }) => status === 'fail' && names.includes(name))
+  const valkey = facts.info.get('valkey_version')
+  return {
+    server: valkey === undefined ? 'redis' : 'valkey',
+    version: valkey ?? facts.info.get('redis_version') ?? 'unknown',
+    mode: facts.info.get('redis_mode') ?? facts.info.get('server_mode') ?? 'unknown',
+    durability: durabilityOf(facts),
+    supported: !failed('version'),
+    safe: !failed('eviction_policy', 'persistence'),
+    checks,
+  }
+}
+
+/** One setting; undefined where CONFIG is forbidden or unknown to the server. */
+async function setting(store: Store, name: string): Promise<string | undefined> {
+  try {
+    const [, value] = (await store.call('CONFIG', 'GET', name)) as [string, string]
+    return value
+  } catch {
+    return undefined
+  }
+}
+
+async function readFacts(store: Store): Promise<Facts> {
+  const info = parseInfo((await store.call('INFO')) as string)
+  const appendfsync = await setting(store, 'appendfsync')
+  const save = appendfsync === undefined ? undefined : await setting(store, 'save')
+  return { info, settings: appendfsync === undefined || save === undefined ? undefined : { appendfsync, save } }
+}
+
+const levels = { ok: 'info', warn: 'warn', fail: 'error' } as const
+
+/** Keeps the newest inspection; while the server is too old it has the store refuse every script. */
+export function createInspector(store: Store, rules: InspectionRules, log: Logger) {
+  let latest: Inspection | undefined
+  let timer: NodeJS.Timeout | undefined
+  const told = new Map<string, string>()
+
+  /** Each verdict once, and again when it has changed. */
+  function tell(checks: readonly Verdict[]): void {
+    for (const verdict of checks) {
+      if (told.get(verdict.name) === verdict.detail) continue
+      told.set(verdict.name, verdict.detail)
+      const { name, status, detail, remedy } = verdict
+      log[levels[status]]({ check: name, status, remedy }, `redis check: ${detail}`)
+    }
+  }
+
+  /** Asks Redis now. Problem `store-unavailable` where it does not answer; the last inspection stays then. */
+  async function check(): Promise<Inspection> {
+    latest = judge(await readFacts(store), rules)
+    store.refuseScripts(latest.supported ? undefined : 'misconfigured')
+    tell(latest.checks)
+    return latest
+  }
+
+  function inBackground(): void {
+    check().catch((error: unknown) => log.debug({ err: error }, 'redis could not be checked'))
+  }
+
+  return {
+    check,
+    inBackground,
+    latest: () => latest,
+    /** Asks until Redis answers, or for `deadlineMs` at most; undefined where it did not answer. */
+    async atStart(deadlineMs: number): Promise<Inspection | undefined> {
+      const end = performance.now() + deadlineMs
+      while (latest === undefined && performance.now() < end) {
+        await check().catch(() => sleep(limits.privateServerPollMs))
+      }
+      return latest
+    },
+    start(): void {
+      timer = setInterval(inBackground, limits.inspectIntervalMs)
+    },
+    stop: () => clearInterval(timer),
+  }
+}
+
+export type Inspector = ReturnType<typeof createInspector>

@@ -1,0 +1,123 @@
+/**
+ * The whole service for one test, over a real Redis: `call` goes through every hook and schema, only the socket is
+ * left out. `moveClock` moves the time that the scripts read, so that no test waits for a lease to end.
+ */
+import type { FastifyInstance } from 'fastify'
+import tap from 'tap'
+import { parse, stringify } from 'yaml'
+import { buildApp } from '../../src/app.ts'
+import { parseConfig } from '../../src/config.ts'
+import type { ServiceEvent } from '../../src/events/events.ts'
+import { createLog } from '../../src/observability/log.ts'
+import { loadPreludes, type Preludes } from '../../src/redis/scripts.ts'
+import { createServices, type Services } from '../../src/services.ts'
+import { redisCli, type RedisServer, startRedis } from './redis-server.ts'
+
+/** Where the scripts of a test find how far, in microseconds, their clock is from Redis's. */
+export const clockOffsetKey = 'test:clock_offset_us'
+
+const movedClock = `
+do
+  clock.now_us = clock.now_us + tonumber(redis.call('GET', '${clockOffsetKey}') or 0)
+  clock.now_ms = math.floor(clock.now_us / 1000)
+end`
+
+export interface AppOptions {
+  /** The configuration file's text (YAML). The default writes no audit files. */
+  config?: string
+  env?: Record<string, string>
+  /** Default: one server for all tests of a file. */
+  redis?: RedisServer
+  /** Where Redis is, when not there: a proxy. */
+  redisUrl?: string
+  /** Whether the sweep and the other background work run. Default: false. */
+  background?: boolean
+}
+
+export interface Answer {
+  status: number
+  headers: Record<string, string | string[] | number | undefined>
+  /** The JSON of the answer, or undefined where there is none. */
+  // eslint-disable-next-line @typescript-eslint/no-explicit-any -- tests look at answers of every shape
+  body: any
+  text: string
+}
+
+export interface TestApp {
+  app: FastifyInstance
+  services: Services
+  redis: RedisServer
+  /** Everything that was emitted so far, oldest first. */
+  events: ServiceEvent[]
+  /** One request. A string or a Buffer is sent as it is, anything else as its JSON. */
+  call(method: string, url: string, body?: unknown, headers?: Record<string, string>): Promise<Answer>
+  /** Moves the clock of every app on this Redis by so many seconds more; a negative number moves it back. */
+  moveClock(seconds: number): Promise<void>
+}
+
+let shared: Promise<RedisServer> | undefined
+
+/** The Redis that all tests of this file share. */
+export const sharedRedis = (): Promise<RedisServer> => (shared ??= startRedis(tap))
+
+const preludes = (): Preludes => {
+  const real = loadPreludes()
+  return { ...real, clock: real.clock + movedClock }
+}
+
+function configOf({ config = '', env = {} }: AppOptions) {
+  const settings = (parse(config) ?? {}) as { retry?: object }
+  const retry = { audit_log_path: null, ...settings.retry }
+  return parseConfig(stringify({ ...settings, retry }), { LOG_LEVEL: 'silent', ...env }, null)
+}
+
+/** Builds the service; the end of the test closes it. */
+export async function startApp(
+  t: { teardown(end: () => Promise<void>): void },
+  options: AppOptions = {},
+): Promise<TestApp> {
+  const redis = options.redis ?? (await sharedRedis())
+  const config = configOf(options)
+  const log = createLog(config.server.log_level)
+  const address = { url: options.redisUrl ?? redis.url, username: null, password: null, tls: null }
+  const services = createServices({ config, address, log, preludes: preludes() })
+  const events: ServiceEvent[] = []
+  services.events.subscribe((event) => events.push(event))
+  const app = await buildApp(services)
+  if (options.background) services.start()
+  t.teardown(async () => {
+    await app.close()
+    await services.stop()
+  })
+  return {
+    ...{ app, services, redis, events },
+    call: (method, url, body, headers) => request(app, method, url, body, headers),
+    async moveClock(seconds) {
+      await redisCli(redis.port, 'INCRBY', clockOffsetKey, Math.round(seconds * 1_000_000))
+    },
+  }
+}
+
+async function request(
+  app: FastifyInstance,
+  method: string,
+  url: string,
+  body?: unknown,
+  headers: Record<string, string> = {},
+): Promise<Answer> {
+  const payload = typeof body === 'string' || Buffer.isBuffer(body) ? body : JSON.stringify(body)
+  const response = await app.inject({
+    method: method as 'GET',
+    url,
+    headers: { ...(payload === undefined ? {} : { 'content-type': 'application/json' }), ...headers },
+    ...(payload === undefined ? {} : { payload }),
+  })
+  const text = response.payload
+  const json = /json/.test(String(response.headers['content-type'])) && text !== ''
+  return {
+    status: response.statusCode,
+    headers: response.headers,
+    body: json ? (JSON.parse(text) as unknown) : undefined,
+    text,
+  }
+}
