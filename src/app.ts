@@ -1,7 +1,14 @@
 /** The HTTP server: hooks, errors and routes on one Fastify instance. The only file here that imports routes/. */
 import { randomUUID } from 'node:crypto'
 import swagger from '@fastify/swagger'
-import { fastify, type FastifyBaseLogger, type FastifyInstance, type FastifyReply, type FastifyRequest } from 'fastify'
+import {
+  fastify,
+  type FastifyBaseLogger,
+  type FastifyInstance,
+  type FastifyReply,
+  type FastifyRequest,
+  LogController,
+} from 'fastify'
 import { registerRoutes } from '../routes/index.ts'
 import { readBodies } from './http/body.ts'
 import { handleError, sendProblem } from './http/errors.ts'
@@ -10,6 +17,7 @@ import { type Components, jsonSchema } from './http/json-schema.ts'
 import { refuseOtherMethods } from './http/methods.ts'
 import { authorisation, createDeclare } from './http/operation.ts'
 import { openapi } from './http/openapi.ts'
+import { logRequests } from './http/request-log.ts'
 import { stringifyWithRaw } from './json.ts'
 import { limits } from './limits.ts'
 import { Problem } from './problems.ts'
@@ -32,21 +40,16 @@ function addHooks(app: FastifyInstance, { authenticate, config, metrics, log }: 
   app.addHook('onSend', async (_request: FastifyRequest, _reply: FastifyReply, payload: unknown) =>
     typeof payload === 'string' ? stringifyWithRaw(payload, (text) => text as string) : payload,
   )
-  app.addHook('onResponse', async (request: FastifyRequest, reply: FastifyReply) => {
-    const route = request.routeOptions.url ?? 'unknown'
-    const seconds = reply.elapsedTime / 1000
-    metrics.request(route, reply.statusCode, seconds)
-    const { method, url, id } = request
-    const key = request.principal?.name
-    log.info({ request_id: id, method, url, status: reply.statusCode, seconds, key }, 'request')
-  })
+  logRequests(app, metrics, log)
 }
 
 /** Builds the server; nothing listens yet. */
 export async function buildApp(services: Services): Promise<FastifyInstance> {
+  const loggerInstance: FastifyBaseLogger = services.log
   const app = fastify({
-    loggerInstance: services.log as FastifyBaseLogger,
-    disableRequestLogging: true,
+    loggerInstance,
+    // src/http/request-log.ts writes the one line of a request.
+    logController: new LogController({ disableRequestLogging: true }),
     bodyLimit: limits.bodyBytesMax,
     requestTimeout: limits.requestReceiveTimeoutMs,
     connectionTimeout: limits.requestReceiveTimeoutMs,

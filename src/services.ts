@@ -9,9 +9,13 @@ import { createSweep } from './effects/sweep.ts'
 import { createEvents } from './events/events.ts'
 import { createClassifier } from './failures/classify.ts'
 import { keptError } from './failures/kept.ts'
+import { createCounts } from './observability/counts.ts'
+import { createHealth } from './observability/health.ts'
 import { createMetrics } from './observability/metrics.ts'
+import { createSystem } from './observability/system.ts'
 import { invalidRequest } from './problems.ts'
 import { connectStore, type StoreAddress } from './redis/client.ts'
+import { createInspector, type InspectionRules } from './redis/inspect.ts'
 import { createKeys } from './redis/keys.ts'
 import { createMemory } from './redis/memory.ts'
 import { loadPreludes, type Preludes } from './redis/scripts.ts'
@@ -61,16 +65,26 @@ const noJobs = (log: Logger) =>
     },
   })
 
+/** `require_safe` looks at the eviction policy in any case. */
+const inspectionRules = ({ redis, retry }: Config): InspectionRules => ({
+  checkEviction: retry.redis.check_eviction_policy || redis.require_safe,
+  memoryBudgetBytes: retry.redis.memory_budget_mb === null ? null : retry.redis.memory_budget_mb * 1024 * 1024,
+})
+
 export function createServices({ config, address, log, preludes = loadPreludes() }: ServiceOptions) {
   const metrics = createMetrics(knownTypes(config))
   const events = createEvents(log)
   const store = connectStore(address, preludes, {
     answered: metrics.storeAnswered,
     trouble: metrics.storeTrouble,
-    connection: (event, detail) => log[event === 'ready' ? 'info' : 'warn']({ event, detail }, 'redis connection'),
+    connection: (event, detail) => {
+      log[event === 'ready' ? 'info' : 'warn']({ event, detail }, 'redis connection')
+      if (event === 'ready') inspector.inBackground()
+    },
   })
   const keys = createKeys(config.retry.redis.namespace)
   const memory = createMemory(store, events, config.retry.redis.memory_budget_mb, log)
+  const inspector = createInspector(store, inspectionRules(config), log)
   const classifier = createClassifier(config.failures)
   const namespaces = namespacesOf(config)
   const effects = createEffects({
@@ -93,22 +107,38 @@ export function createServices({ config, address, log, preludes = loadPreludes()
     observe: { claim: metrics.claim },
   })
   const sweep = createSweep(effects.context, namespaces, log)
+  const counts = createCounts(effects.count, namespaces)
+  const health = createHealth({
+    silentSeconds: store.silentSeconds,
+    inspection: inspector.latest,
+    requireSafe: config.redis.require_safe,
+    graceSeconds: config.redis.readiness_grace_seconds,
+  })
+  const system = createSystem({
+    ...{ health, counts, memory: memory.read, inspection: inspector.latest },
+    breakersNotClosed: async () => [],
+    privateRedis: config.redis.url === null,
+    processes: 1,
+  })
+  metrics.watch({ memory: memory.read, effects: counts.all, storeSilentSeconds: store.silentSeconds })
   events.subscribe((event) => log.info(event, event.event))
   events.subscribe((event) => {
     if (event.event === 'effect.late_completion') metrics.lateCompletion()
   })
 
   return {
-    ...{ config, log, metrics, events, store, memory, classifier, effects, sweep, namespaces },
+    ...{ config, log, metrics, events, store, memory, classifier, effects, sweep, namespaces, inspector, health, system },
     authenticate: createAuth(config.auth.keys, config.server.allow_anonymous),
     /** Begins the background work. */
     start(): void {
       memory.start()
+      inspector.start()
       sweep.start()
     },
     /** Ends the background work, then the connection. */
     async stop(): Promise<void> {
       memory.stop()
+      inspector.stop()
       await sweep.stop()
       store.close()
     },

@@ -2,6 +2,7 @@
 import type { FastifyInstance, FastifyReply, FastifyRequest, HTTPMethods } from 'fastify'
 import type { z } from 'zod'
 import { authorise, type Principal, type Role } from '../auth.ts'
+import { limits } from '../limits.ts'
 import { type InvalidPlace, invalidRequest, problemBody, Problem, type ProblemSlug, problemType } from '../problems.ts'
 import { type Components, jsonSchema, type JsonSchema } from './json-schema.ts'
 
@@ -16,8 +17,16 @@ declare module 'fastify' {
   }
 }
 
-/** One possible good answer, with an example that `openapi.yaml` shows. `schema: null`: no body. */
-export type Answer = { description: string; schema: z.ZodType | null; example?: unknown }
+/** One possible answer that is no problem, with an example that `openapi.yaml` shows. `schema: null`: no body. */
+export type Answer = {
+  description: string
+  schema: z.ZodType | null
+  example?: unknown
+  /** Default: `application/json`. */
+  mediaType?: string
+  /** Whether a browser is answered with a page instead. */
+  orHtml?: boolean
+}
 
 export type Operation<Body, Query, Params> = {
   id: string
@@ -105,14 +114,33 @@ function problemAnswers(slugs: readonly ProblemSlug[]): Record<string, JsonSchem
   )
 }
 
+const htmlPage = { schema: { type: 'string' }, example: '<!doctype html>…' }
+
 function goodAnswers(answers: Record<number, Answer>, components: Components): Record<string, JsonSchema> {
   return Object.fromEntries(
-    Object.entries(answers).map(([status, { description, schema, example }]) => {
+    Object.entries(answers).map(([status, answer]): [string, JsonSchema] => {
+      const { description, schema, example, mediaType = 'application/json' } = answer
       if (schema === null) return [status, { description, type: 'null' }]
       const media = { schema: jsonSchema(schema, 'output', components), ...(example === undefined ? {} : { example }) }
-      return [status, { description, content: { 'application/json': media } }]
+      const page = answer.orHtml ? { 'text/html': htmlPage } : {}
+      return [status, { description, content: { [mediaType]: media, ...page } }]
     }),
   )
+}
+
+/**
+ * Refuses in time where a handler takes too long: every call is answered within `limits.requestDeadlineMs`. What the
+ * handler does goes on, so the outcome is unknown.
+ */
+async function withinDeadline<T>(work: Promise<T> | T): Promise<T> {
+  if (!(work instanceof Promise)) return work
+  let timer: NodeJS.Timeout | undefined
+  const late = new Promise<never>((_answer, refuse) => {
+    const detail = 'The call took too long: send it again; do not execute.'
+    const problem = new Problem('store-unavailable', detail, { reason: 'outcome_unknown', retry_after_seconds: 1 })
+    timer = setTimeout(refuse, limits.handlerDeadlineMs, problem)
+  })
+  return Promise.race([work, late]).finally(() => clearTimeout(timer))
 }
 
 /** Declares endpoints on `app`; their named schemas are collected in `components`. */
@@ -161,7 +189,7 @@ export function createDeclare(app: FastifyInstance, components: Components) {
           request,
           reply,
         } as Call<Body, Query, Params>
-        const answer = await handle(call)
+        const answer = await withinDeadline(handle(call))
         return sendAnswer(reply, answer)
       },
     })

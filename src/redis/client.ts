@@ -121,6 +121,8 @@ type Link = {
   lastAnswerMs: number
   /** Why the last connection was refused, where the server said so. */
   refusal: StoreReason | undefined
+  /** Why no script is sent at all, where the server is not one that may run them. */
+  scriptsRefused: StoreReason | undefined
 }
 
 function watch(link: Link): void {
@@ -209,6 +211,10 @@ async function run<Key extends string, Argument extends string, Reply>(
   keys: readonly string[],
   args: Record<Argument, string | number>,
 ): Promise<Reply> {
+  if (link.scriptsRefused) {
+    link.observer.trouble(link.scriptsRefused)
+    throw storeUnavailable(link.scriptsRefused)
+  }
   const command = commandOf(link, definition)
   const values = definition.args.map((name) => args[name])
   const startMs = performance.now()
@@ -233,6 +239,7 @@ export function connectStore(address: StoreAddress, preludes: Preludes, observer
     commands: new Map(),
     lastAnswerMs: performance.now(),
     refusal: undefined,
+    scriptsRefused: undefined,
   }
   watch(link)
   return {
@@ -250,6 +257,8 @@ export function connectStore(address: StoreAddress, preludes: Preludes, observer
     /** Seconds since Redis last answered anything. */
     silentSeconds: () => (performance.now() - link.lastAnswerMs) / 1000,
     connected: () => link.redis.status === 'ready',
+    /** From now on every script is refused with this reason; undefined lifts it. */
+    refuseScripts: (reason: StoreReason | undefined) => void (link.scriptsRefused = reason),
     close: () => link.redis.disconnect(),
   }
 }
