@@ -121,9 +121,6 @@ export type Context = ReturnType<typeof createContext>
 export const notFound = ({ effectId }: Subject): Problem =>
   new Problem('effect-not-found', 'There is no record of this effect.', { effect_id: effectId })
 
-/** 409 `stale-token`; without a record where only the token of a deleted one is remembered. */
-export function staleToken(subject: Subject, record?: EffectRecord): Problem {
-  const detail = 'Another claim, or a person, has taken over this effect.'
-  if (record) return effectProblem('stale-token', detail, subject, record)
-  return new Problem('stale-token', detail, { effect_id: subject.effectId, state: null })
-}
+/** 409 `stale-token`; the record is null where only the token of a deleted one is remembered. */
+export const staleToken = (subject: Subject, record: EffectRecord | null): Problem =>
+  effectProblem('stale-token', 'Another claim, or a person, has taken over this effect.', subject, record)

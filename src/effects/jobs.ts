@@ -4,7 +4,7 @@
  */
 import type { Logger } from 'pino'
 import type { Classification } from '../failures/classify.ts'
-import { Problem } from '../problems.ts'
+import type { Problem } from '../problems.ts'
 import { effectProblem, type Subject } from './present.ts'
 import type { EffectRecord } from './scripts.ts'
 
@@ -71,8 +71,7 @@ export function circuitOpen(
     ...(retry_after_seconds === null ? {} : { retry_after_seconds }),
   }
   const detail = `The breaker of ${jobType} refuses: ${refusal.reason}.`
-  if (record) return effectProblem('circuit-open', detail, subject, record, members)
-  return new Problem('circuit-open', detail, { ...members, effect_id: subject.effectId, state: null })
+  return effectProblem('circuit-open', detail, subject, record, members)
 }
 
 export function createJobs({ gate, record, budgetSpent, log }: JobsDependencies) {

@@ -102,24 +102,29 @@ export function outcomeBody({ effectId }: Subject, record: EffectRecord, replaye
     : { ...base, failed_at: instant(record.updatedAt), error: raw(record.body) }
 }
 
-/** A problem about an effect, with what every such problem tells. */
+const unknownEffect = { state: null, owner: null, attempt: null, metadata: null, updated_at: null }
+
+/** A problem about an effect, with what every such problem tells; `record` is null where there is none. */
 export function effectProblem(
   slug: ProblemSlug,
   detail: string,
   { namespace, effectId }: Subject,
-  record: EffectRecord,
+  record: EffectRecord | null,
   members: Record<string, unknown> = {},
 ): Problem {
-  return new Problem(slug, detail, {
-    ...members,
-    effect_id: effectId,
+  const known = record && {
     state: record.state,
     owner: orNull(record.owner),
     attempt: record.attempt,
-    reference: reference(namespace, effectId),
     metadata: metadataOf(record),
     updated_at: instant(record.updatedAt),
     ...(settled(record) ? { [record.state === 'completed' ? 'result' : 'error']: raw(record.body) } : {}),
+  }
+  return new Problem(slug, detail, {
+    ...members,
+    effect_id: effectId,
+    reference: reference(namespace, effectId),
+    ...(known ?? unknownEffect),
   })
 }
 

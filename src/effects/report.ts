@@ -61,7 +61,7 @@ function misfit(
   const nowUs = reply.nowUs ?? subject.nowMs * 1000
   if (reply.status !== 'deleted') checkToken(token, reply.record, nowUs)
   if (reply.status === 'not_found') return notFound(subject)
-  if (!reply.record) return staleToken(subject)
+  if (!reply.record) return staleToken(subject, null)
   if (reply.status === 'stale') return staleToken(subject, reply.record)
   if (reply.status === 'lease_expired') return leaseExpired(subject, reply.record)
   return alreadySettled(subject, reply.record)
