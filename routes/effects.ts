@@ -1,8 +1,7 @@
 /** Effects: claim, complete, fail, release, renew, resolve, delete, and looking at them. */
-import { allows, type Principal } from '../src/auth.ts'
+import { actorOf, allows } from '../src/auth.ts'
 import type { Effects } from '../src/effects/effects.ts'
 import * as schema from '../src/effects/schema.ts'
-import type { Actor } from '../src/effects/context.ts'
 import type { Declare } from '../src/http/operation.ts'
 import { isJsonObject, type JsonObject, parseStrict } from '../src/json.ts'
 import { invalidRequest, Problem } from '../src/problems.ts'
@@ -10,12 +9,6 @@ import * as examples from './examples/effects.ts'
 
 const tag = 'effects'
 const stale = ['effect-not-found', 'stale-token'] as const
-
-/** Who did it: the key's name where there are keys, else whoever the caller says. */
-const actorOf = (principal: Principal, user: string | undefined): Actor =>
-  principal.authenticated
-    ? { user: principal.name, on_behalf_of: user ?? null }
-    : { user: user ?? principal.name, on_behalf_of: null }
 
 /** The object of `?entity_json=`, held to the same rules as in a body. */
 function entityOf(query: { entity?: string | undefined; entity_json?: string | undefined }): string | JsonObject {

@@ -55,3 +55,12 @@ export type Authenticate = ReturnType<typeof createAuth>
 export function authorise(principal: Principal, least: Role): void {
   if (!allows(principal.role, least)) throw new Problem('forbidden', `This call needs the role ${least}.`)
 }
+
+/** Who did something, for histories and the audit. */
+export type Actor = { user: string; on_behalf_of: string | null }
+
+/** The key's name where there are keys, `user` then being whom it was for; else whoever the caller says. */
+export const actorOf = (principal: Principal, user: string | undefined): Actor =>
+  principal.authenticated
+    ? { user: principal.name, on_behalf_of: user ?? null }
+    : { user: user ?? principal.name, on_behalf_of: null }

@@ -66,6 +66,56 @@ export const limits = {
   memoryPollMs: 2000,
   inspectIntervalMs: 10_000,
 
+  // Audit. `auditNonceMs` and `auditChainedBytesMax` stand in lua/prelude/audit.lua too.
+  auditNonceMs: 120_000,
+  auditChainedBytesMax: 256,
+  auditSubjectCharsMax: 256,
+  auditBatchMax: 100,
+  auditBatchBytesMax: 256 * 1024,
+  auditScanMax: 5000,
+  auditPageBytesMax: 4 * 1024 * 1024,
+  auditHeadsIntervalMs: 60_000,
+  auditFileQueueBytesMax: 16 * 1024 * 1024,
+
+  // Events. `eventsKept` stands in lua/prelude/event.lua too.
+  eventsKept: 10_000,
+  eventQueueMax: 5000,
+  eventBatchMax: 50,
+  eventRetryMs: 250,
+  eventSenderMs: 3_600_000,
+  eventPageMax: 200,
+  eventBlockMs: 1000,
+  eventHeartbeatMs: 15_000,
+  eventReaderBytesMax: 256 * 1024,
+  eventReaderStuckMs: 30_000,
+  eventClientRetryMs: 2000,
+
+  // Breakers. A view is refreshed often enough that it is never older than breakerViewAgeMaxMs.
+  probeIdCharsMax: 128,
+  overrideSecondsMin: 0.1,
+  overrideSecondsMax: 31_536_000,
+  eventIdCharsMax: 256,
+  breakerHistoryMax: 200,
+  breakerIdleMs: 30 * 86_400_000,
+  breakerEventsMs: 600_000,
+  breakerEventsRemembered: 16,
+  breakerViewAgeMaxMs: 1000,
+  breakerViewRefreshMs: 400,
+  breakerViewUnusedMs: 60_000,
+  breakerViewJobTypesMax: 10_000,
+  breakerChangesMax: 100,
+  breakerListScanMax: 5000,
+  breakerWouldBlockEventMs: 1000,
+
+  // Retry metrics. Job types beyond the bound are counted together.
+  retryJobTypesMax: 256,
+  retryReasonCharsMax: 64,
+  retryEventIdsMs: 3_600_000,
+  retryNonceMs: 10_000,
+  retryQueueMax: 10_000,
+  retryBatchMax: 50,
+  retryResetTries: 5,
+
   // The private server. A socket's path is 108 bytes with its final NUL on Linux and 104 on macOS.
   privateServerStartMs: 60_000,
   privateServerStopMs: 10_000,
@@ -100,5 +150,7 @@ assert(limits.storeCommandTimeoutMs < limits.storeDeadlineMs)
 assert(limits.sweepIntervalMs * 2 < 1000, 'a silent holder is settled within a second of the end of its lease')
 assert(limits.sweepIntervalMs < limits.sweepLeaseMs)
 assert(limits.memoryPollMs + limits.storeDeadlineMs < limits.memoryAgeMaxMs)
+assert(limits.breakerViewRefreshMs * 2 < limits.breakerViewAgeMaxMs, 'one refresh may come late')
+assert(limits.retryNonceMs > 2 * limits.storeDeadlineMs, 'a call that the store sends again is known')
 assert(limits.bodyBytesMax < limits.batchBodyBytesMax)
 assert(limits.resultBytesMax <= limits.bodyBytesMax, 'a result travels in a body')

@@ -3,7 +3,7 @@ import type { Logger } from 'pino'
 import { createAuth } from './auth.ts'
 import { builtInEffectTypes, type Config, effectTypeConfig, jobTypeConfig, maxAttempts } from './config.ts'
 import type { EffectsDependencies } from './effects/context.ts'
-import { createEffects } from './effects/effects.ts'
+import { createEffects, type Effects } from './effects/effects.ts'
 import { createJobs } from './effects/jobs.ts'
 import { createSweep } from './effects/sweep.ts'
 import { createEvents } from './events/events.ts'
@@ -11,13 +11,13 @@ import { createClassifier } from './failures/classify.ts'
 import { keptError } from './failures/kept.ts'
 import { createCounts } from './observability/counts.ts'
 import { createHealth } from './observability/health.ts'
-import { createMetrics } from './observability/metrics.ts'
+import { createMetrics, type Metrics } from './observability/metrics.ts'
 import { createSystem } from './observability/system.ts'
 import { invalidRequest } from './problems.ts'
-import { connectStore, type StoreAddress } from './redis/client.ts'
-import { createInspector, type InspectionRules } from './redis/inspect.ts'
+import { connectStore, type Store, type StoreAddress, type StoreObserver } from './redis/client.ts'
+import { createInspector, type InspectionRules, type Inspector } from './redis/inspect.ts'
 import { createKeys } from './redis/keys.ts'
-import { createMemory } from './redis/memory.ts'
+import { createMemory, type Memory } from './redis/memory.ts'
 import { loadPreludes, type Preludes } from './redis/scripts.ts'
 import { decideRetry } from './retries/decide.ts'
 
@@ -71,17 +71,52 @@ const inspectionRules = ({ redis, retry }: Config): InspectionRules => ({
   memoryBudgetBytes: retry.redis.memory_budget_mb === null ? null : retry.redis.memory_budget_mb * 1024 * 1024,
 })
 
+/** Another server may answer after a reconnect: it is checked again. */
+const storeObserver = (metrics: Metrics, log: Logger, checkAgain: () => void): StoreObserver => ({
+  answered: metrics.storeAnswered,
+  trouble: metrics.storeTrouble,
+  connection: (event, detail) => {
+    log[event === 'ready' ? 'info' : 'warn']({ event, detail }, 'redis connection')
+    if (event === 'ready') checkAgain()
+  },
+})
+
+type Observed = {
+  config: Config
+  store: Store
+  memory: Memory
+  inspector: Inspector
+  metrics: Metrics
+  count: Effects['count']
+}
+
+/** What the service tells about itself: readiness, the gauges, the page of the system. */
+function createObservation({ config, store, memory, inspector, metrics, count }: Observed) {
+  const counts = createCounts(count, namespacesOf(config))
+  const health = createHealth({
+    silentSeconds: store.silentSeconds,
+    inspection: inspector.latest,
+    requireSafe: config.redis.require_safe,
+    graceSeconds: config.redis.readiness_grace_seconds,
+  })
+  const system = createSystem({
+    ...{ health, counts, memory: memory.read, inspection: inspector.latest },
+    breakersNotClosed: async () => [],
+    privateRedis: config.redis.url === null,
+    processes: 1,
+  })
+  metrics.watch({ memory: memory.read, effects: counts.all, storeSilentSeconds: store.silentSeconds })
+  return { health, system }
+}
+
 export function createServices({ config, address, log, preludes = loadPreludes() }: ServiceOptions) {
   const metrics = createMetrics(knownTypes(config))
   const events = createEvents(log)
-  const store = connectStore(address, preludes, {
-    answered: metrics.storeAnswered,
-    trouble: metrics.storeTrouble,
-    connection: (event, detail) => {
-      log[event === 'ready' ? 'info' : 'warn']({ event, detail }, 'redis connection')
-      if (event === 'ready') inspector.inBackground()
-    },
-  })
+  const store = connectStore(
+    address,
+    preludes,
+    storeObserver(metrics, log, () => inspector.inBackground()),
+  )
   const keys = createKeys(config.retry.redis.namespace)
   const memory = createMemory(store, events, config.retry.redis.memory_budget_mb, log)
   const inspector = createInspector(store, inspectionRules(config), log)
@@ -107,27 +142,15 @@ export function createServices({ config, address, log, preludes = loadPreludes()
     observe: { claim: metrics.claim },
   })
   const sweep = createSweep(effects.context, namespaces, log)
-  const counts = createCounts(effects.count, namespaces)
-  const health = createHealth({
-    silentSeconds: store.silentSeconds,
-    inspection: inspector.latest,
-    requireSafe: config.redis.require_safe,
-    graceSeconds: config.redis.readiness_grace_seconds,
-  })
-  const system = createSystem({
-    ...{ health, counts, memory: memory.read, inspection: inspector.latest },
-    breakersNotClosed: async () => [],
-    privateRedis: config.redis.url === null,
-    processes: 1,
-  })
-  metrics.watch({ memory: memory.read, effects: counts.all, storeSilentSeconds: store.silentSeconds })
+  const observed = createObservation({ config, store, memory, inspector, metrics, count: effects.count })
   events.subscribe((event) => log.info(event, event.event))
   events.subscribe((event) => {
     if (event.event === 'effect.late_completion') metrics.lateCompletion()
   })
 
   return {
-    ...{ config, log, metrics, events, store, memory, classifier, effects, sweep, namespaces, inspector, health, system },
+    ...{ config, log, metrics, events, store, memory, classifier, effects, sweep, namespaces, inspector },
+    ...observed,
     authenticate: createAuth(config.auth.keys, config.server.allow_anonymous),
     /** Begins the background work. */
     start(): void {

@@ -3,7 +3,7 @@ local audit = {}
 do
   -- SHA-256 (FIPS 180-4) over the `bit` library, for Redis offers its scripts SHA-1 only. Measured: 45 µs for each 64
   -- bytes, so what may be long comes as a digest.
-  local band, bnot, bxor, ror, rshift, tobit = bit.band, bit.bnot, bit.bxor, bit.ror, bit.rshift, bit.tobit
+  local band, bxor, ror, rshift, tobit = bit.band, bit.bxor, bit.ror, bit.rshift, bit.tobit
   local K, H = {}, {}
 
   -- The constants are the first 32 bits of the fractions of the cube and square roots of the first primes.
@@ -96,9 +96,9 @@ do
   end
 
   -- The entry that this nonce has appended already, as audit.append returned it, or nil.
-  function audit.appended(log, nonce)
-    local seq = redis.call('GET', nonce)
-    local found = seq and redis.call('XRANGE', log, seq, seq)[1]
+  function audit.appended(keys)
+    local seq = redis.call('GET', keys.nonce)
+    local found = seq and redis.call('XRANGE', keys.log, seq, seq)[1]
     if not found then
       return nil
     end
@@ -109,29 +109,36 @@ do
     return { seq, by_name.at, by_name.previous_hash, by_name.hash, by_name.before, by_name.after }
   end
 
-  -- Appends one entry, once for each nonce. `entry`: action, subject, user, on_behalf_of, reason, evidence ('' for none),
-  -- statement (the digest of these, from audit.entryArgs), entries_max; before and after (JSON or ''; up to 256 bytes
-  -- each, so that the chain costs less than 1 ms), before_digest and after_digest where they are longer and known.
+  -- Appends one entry, once for each nonce. `keys`: log, head, nonce. `entry`: action, subject, user, on_behalf_of, reason,
+  -- evidence ('' for none), statement (their digest), entries_max; before and after (JSON or ''; at most 256 bytes each, so
+  -- that the chain costs less than 1 ms), or longer with before_digest and after_digest.
   -- Returns seq, at (ms), previous_hash, hash, before, after: all text.
-  function audit.append(log, head, nonce, entry)
-    local repeated = audit.appended(log, nonce)
+  function audit.append(keys, entry)
+    local repeated = audit.appended(keys)
     if repeated then
       return repeated
     end
-    local last = redis.call('HMGET', head, 'seq', 'at', 'hash')
+    local last = redis.call('HMGET', keys.head, 'seq', 'at', 'hash')
     local seq = string.format('%.0f', (tonumber(last[1]) or 0) + 1)
     local at = string.format('%.0f', math.max(clock.now_ms, tonumber(last[2]) or 0))
     local previous_hash = last[3] or GENESIS
     local before, after = entry.before or '', entry.after or ''
-    local states = { chained(before, entry.before_digest), chained(after, entry.after_digest) }
-    local hash = sha256_hex(table.concat({ previous_hash, seq, at, entry.statement, states[1], states[2] }, '\n'))
-    local fields = { 'at', at, 'action', entry.action, 'subject', entry.subject, 'user', entry.user }
-    local said = { 'on_behalf_of', entry.on_behalf_of, 'reason', entry.reason, 'evidence', entry.evidence }
-    local chain = { 'before', before, 'after', after, 'previous_hash', previous_hash, 'hash', hash }
-    redis.call('XADD', log, seq, unpack(fields))
-    redis.call('HSET', head, 'seq', seq, 'at', at, 'hash', hash)
-    redis.call('HINCRBY', head, 'trimmed', trim(log, tonumber(entry.entries_max)))
-    redis.call('SET', nonce, seq, 'PX', NONCE_MS)
+    local states = chained(before, entry.before_digest) .. '\n' .. chained(after, entry.after_digest)
+    local hash = sha256_hex(table.concat({ previous_hash, seq, at, entry.statement, states }, '\n'))
+    local what = { 'at', at, 'action', entry.action, 'subject', entry.subject, 'user', entry.user }
+    local why = { 'on_behalf_of', entry.on_behalf_of, 'reason', entry.reason, 'evidence', entry.evidence }
+    local states_said = { 'before', before, 'after', after, 'previous_hash', previous_hash, 'hash', hash }
+    local fields = {}
+    for _, part in ipairs({ what, why, states_said }) do
+      for _, text in ipairs(part) do
+        fields[#fields + 1] = text
+      end
+    end
+    -- First, since it alone can fail: where the head has been set back by hand.
+    redis.call('XADD', keys.log, seq, unpack(fields))
+    redis.call('HSET', keys.head, 'seq', seq, 'at', at, 'hash', hash)
+    redis.call('HINCRBY', keys.head, 'trimmed', trim(keys.log, tonumber(entry.entries_max)))
+    redis.call('SET', keys.nonce, seq, 'PX', NONCE_MS)
     return { seq, at, previous_hash, hash, before, after }
   end
 end

@@ -1,10 +1,11 @@
 /** How an endpoint is declared: once, with its schemas, role and problems, for validation and `openapi.yaml` alike. */
 import type { FastifyInstance, FastifyReply, FastifyRequest, HTTPMethods } from 'fastify'
-import type { z } from 'zod'
+import { z } from 'zod'
 import { authorise, type Principal, type Role } from '../auth.ts'
 import { limits } from '../limits.ts'
 import { type InvalidPlace, invalidRequest, problemBody, Problem, type ProblemSlug, problemType } from '../problems.ts'
 import { type Components, jsonSchema, type JsonSchema } from './json-schema.ts'
+import type { BodyNotes } from './openapi.ts'
 
 declare module 'fastify' {
   interface FastifyRequest {
@@ -114,6 +115,11 @@ function problemAnswers(slugs: readonly ProblemSlug[]): Record<string, JsonSchem
   )
 }
 
+/** What the document says of a body beside its schema: it may be left out where no member is required. */
+const bodyNotes = (body: z.ZodType, example: unknown): BodyNotes => ({
+  ...{ example, required: !body.safeParse({}).success },
+})
+
 const htmlPage = { schema: { type: 'string' }, example: '<!doctype html>…' }
 
 function goodAnswers(answers: Record<number, Answer>, components: Components): Record<string, JsonSchema> {
@@ -143,6 +149,9 @@ async function withinDeadline<T>(work: Promise<T> | T): Promise<T> {
   return Promise.race([work, late]).finally(() => clearTimeout(timer))
 }
 
+/** A parameter that a call does not take must not silently do nothing; probes and browsers add what they like. */
+const noQuery = { closed: z.strictObject({}), open: z.unknown() }
+
 /** Declares endpoints on `app`; their named schemas are collected in `components`. */
 export function createDeclare(app: FastifyInstance, components: Components) {
   return function declare<Body = undefined, Query = undefined, Params = undefined>(
@@ -150,11 +159,13 @@ export function createDeclare(app: FastifyInstance, components: Components) {
     handle: (call: Call<Body, Query, Params>) => Promise<Answered> | Answered,
   ): void {
     const { body, query, params, role } = operation
+    const keyedCall = role !== 'open' && role !== 'metrics'
+    const taken: z.ZodType = query ?? noQuery[keyedCall ? 'closed' : 'open']
     const input = (schema: z.ZodType) => jsonSchema(schema, 'input', components)
     const slugs = [
       ...(operation.problems ?? []),
       ...(role === 'open' ? [] : keyed),
-      ...(body || query || params ? withInput : []),
+      ...(body || query || params || keyedCall ? withInput : []),
       ...(body ? withBody : []),
       ...common,
     ]
@@ -172,9 +183,8 @@ export function createDeclare(app: FastifyInstance, components: Components) {
         tags: [operation.tag],
         summary: operation.summary,
         ...(operation.description === undefined ? {} : { description: operation.description }),
-        ...(body
-          ? { body: { ...input(body), ...(operation.bodyExample ? { example: operation.bodyExample } : {}) } }
-          : {}),
+        // src/http/openapi.ts moves it into the request body, where the generator leaves no room for it.
+        ...(body ? { body: input(body), 'x-body': bodyNotes(body, operation.bodyExample) } : {}),
         ...(query ? { querystring: input(query) } : {}),
         ...(params ? { params: input(params) } : {}),
         ...(role === 'open' ? { security: [] } : { security: [{ apiKey: [] }] }),
@@ -184,7 +194,7 @@ export function createDeclare(app: FastifyInstance, components: Components) {
         const call = {
           principal: request.principal,
           params: params && parsePart(params, request.params, 'params'),
-          query: query && parsePart(query, request.query, 'querystring'),
+          query: parsePart(taken, request.query, 'querystring'),
           body: body && parsePart(body, request.body === undefined ? {} : request.body, 'body'),
           request,
           reply,

@@ -79,7 +79,7 @@ function effectMetrics(registers: Registry[], typeLabel: (type: string) => strin
   }
 }
 
-function effectGauge(registers: Registry[], typeLabel: (type: string) => string, read: Sources['effects']): void {
+function effectGauge(registers: Registry[], knownTypes: readonly string[], read: Sources['effects']): void {
   new Gauge({
     name: 'effectonce_effects',
     help: 'Effects in progress and uncertain, by type; absent while Redis cannot say.',
@@ -88,8 +88,13 @@ function effectGauge(registers: Registry[], typeLabel: (type: string) => string,
     async collect() {
       const counts = await read()
       this.reset()
-      for (const [type, byState] of counts ?? []) {
-        for (const [state, number] of Object.entries(byState)) this.inc({ type: typeLabel(type), state }, number)
+      if (counts === null) return
+      // A type without any is 0, so that an alert can tell none from not known.
+      for (const type of new Set([...knownTypes, ...counts.keys()])) {
+        const label = knownTypes.includes(type) ? type : 'other'
+        for (const state of ['in_progress', 'uncertain'] as const) {
+          this.inc({ type: label, state }, counts.get(type)?.[state] ?? 0)
+        }
       }
     },
   })
@@ -144,7 +149,7 @@ export function createMetrics(knownTypes: readonly string[]) {
     ...effectMetrics(registers, typeLabel),
     /** Adds the gauges that look when they are scraped; once. */
     watch(sources: Sources): void {
-      effectGauge(registers, typeLabel, sources.effects)
+      effectGauge(registers, knownTypes, sources.effects)
       stateGauges(registers, sources)
     },
   }

@@ -19,7 +19,7 @@ export type SystemDependencies = {
 export function createSystem(dependencies: SystemDependencies) {
   const { health, inspection, counts, memory, breakersNotClosed, privateRedis, processes } = dependencies
   return {
-    health: health.read,
+    health: () => health.read(),
     /** As `GET /api/v1/system` answers, seen from one namespace. */
     async read(namespace: string) {
       const { server = null, version: redisVersion = null, durability = null, mode = 'unknown' } = inspection() ?? {}

@@ -13,6 +13,56 @@ export const keyCatalogue = [
   },
   { name: 'inflight', pattern: '<prefix>:{<namespace>:<bucket>}:inflight', type: 'zset', ttl: 'none' },
   { name: 'sweepLease', pattern: '<prefix>:{<namespace>}:sweep', type: 'string', ttl: 'sweepLeaseMs' },
+  { name: 'events', pattern: '<prefix>:{<namespace>}:events', type: 'stream', ttl: 'none' },
+  {
+    name: 'eventSender',
+    pattern: '<prefix>:{<namespace>}:events:sender:<process>',
+    type: 'string',
+    ttl: 'eventSenderMs',
+  },
+  { name: 'audit', pattern: '<prefix>:{<namespace>}:audit', type: 'stream', ttl: 'none' },
+  { name: 'auditHead', pattern: '<prefix>:{<namespace>}:audit:head', type: 'hash', ttl: 'none' },
+  { name: 'auditNonce', pattern: '<prefix>:{<namespace>}:audit:nonce:<nonce>', type: 'string', ttl: 'auditNonceMs' },
+  {
+    name: 'breaker',
+    pattern: '<prefix>:{<namespace>}:breaker:<job_type>',
+    type: 'string',
+    ttl: 'breakerIdleMs while closed, else none',
+  },
+  {
+    name: 'breakerReports',
+    pattern: '<prefix>:{<namespace>}:breaker-reports:<job_type>',
+    type: 'zset',
+    ttl: 'the window, at least breakerEventsMs',
+  },
+  {
+    name: 'breakerOwners',
+    pattern: '<prefix>:{<namespace>}:breaker-owners:<job_type>',
+    type: 'zset',
+    ttl: 'the window',
+  },
+  {
+    name: 'breakerPermits',
+    pattern: '<prefix>:{<namespace>}:breaker-permits:<job_type>',
+    type: 'zset',
+    ttl: 'the last permit',
+  },
+  {
+    name: 'breakerHistory',
+    pattern: '<prefix>:{<namespace>}:breaker-history:<job_type>',
+    type: 'list',
+    ttl: 'breakerIdleMs while closed, else none',
+  },
+  { name: 'breakerIndex', pattern: '<prefix>:{<namespace>}:breakers', type: 'zset', ttl: 'none' },
+  { name: 'retryMetrics', pattern: '<prefix>:{<namespace>}:retry:<job_type>', type: 'hash', ttl: 'none' },
+  { name: 'retryJobTypes', pattern: '<prefix>:{<namespace>}:retry-job-types', type: 'set', ttl: 'none' },
+  { name: 'retrySeen', pattern: '<prefix>:{<namespace>}:retry-seen', type: 'zset', ttl: 'retryEventIdsMs' },
+  {
+    name: 'retryBudget',
+    pattern: '<prefix>:{<namespace>}:retry-budget:<job_type>',
+    type: 'string',
+    ttl: '1.2 of the window',
+  },
 ] as const
 
 /** The two keys of one effect, in one slot. */
@@ -24,6 +74,11 @@ export function createKeys(prefix: string) {
     `${prefix}:{${namespace}:${bucket.toString(16).padStart(2, '0')}}`
   const inflight = (namespace: string, bucket: number): string => `${bucketTag(namespace, bucket)}:inflight`
 
+  const breakerPart = (namespace: string, part: string, jobType: string): string =>
+    `${prefix}:{${namespace}}:breaker${part}:${jobType}`
+  const events = (namespace: string): string => `${prefix}:{${namespace}}:events`
+  const breakerIndex = (namespace: string): string => `${prefix}:{${namespace}}:breakers`
+
   return {
     effect: (namespace: string, bucket: number, effectId: string): EffectKeys => {
       const tag = bucketTag(namespace, bucket)
@@ -32,7 +87,24 @@ export function createKeys(prefix: string) {
     inflight,
     allInflight: (namespace: string): string[] =>
       Array.from({ length: limits.buckets }, (_, bucket) => inflight(namespace, bucket)),
+    /** The keys of one breaker, in one slot, in the order of its scripts. */
+    breaker: (namespace: string, jobType: string): string[] => [
+      ...['', '-reports', '-owners', '-permits', '-history'].map((part) => breakerPart(namespace, part, jobType)),
+      ...[breakerIndex(namespace), events(namespace)],
+    ],
+    breakerPermits: (namespace: string, jobType: string): string => breakerPart(namespace, '-permits', jobType),
+    breakerHistory: (namespace: string, jobType: string): string => breakerPart(namespace, '-history', jobType),
+    breakerIndex,
     sweepLease: (namespace: string): string => `${prefix}:{${namespace}}:sweep`,
+    retryMetrics: (namespace: string, jobType: string): string => `${prefix}:{${namespace}}:retry:${jobType}`,
+    retryJobTypes: (namespace: string): string => `${prefix}:{${namespace}}:retry-job-types`,
+    retrySeen: (namespace: string): string => `${prefix}:{${namespace}}:retry-seen`,
+    retryBudget: (namespace: string, jobType: string): string => `${prefix}:{${namespace}}:retry-budget:${jobType}`,
+    events,
+    eventSender: (namespace: string, process: string): string => `${prefix}:{${namespace}}:events:sender:${process}`,
+    audit: (namespace: string): string => `${prefix}:{${namespace}}:audit`,
+    auditHead: (namespace: string): string => `${prefix}:{${namespace}}:audit:head`,
+    auditNonce: (namespace: string, nonce: string): string => `${prefix}:{${namespace}}:audit:nonce:${nonce}`,
   }
 }
 

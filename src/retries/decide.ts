@@ -55,23 +55,40 @@ function reasonFor(question: RetryQuestion): RetryReason {
   return 'retry'
 }
 
-/** The decision for one failed attempt. `wait_seconds` is null where there is no retry. */
-export function decideRetry(question: RetryQuestion): RetryAdvice {
-  const reason = reasonFor(question)
+/** What follows from a reason. `wait_seconds` is null where there is no retry. */
+export function adviseFor(reason: RetryReason, question: RetryQuestion): RetryAdvice {
+  const { attempt, maxAttempts, backoff, retryAfterSeconds, random } = question
   const retry = reason === 'retry'
   return {
     retry,
     reason,
-    wait_seconds: retry
-      ? backoffSeconds(question.backoff, question.attempt, question.retryAfterSeconds, question.random)
-      : null,
-    attempts_left: Math.max(0, question.maxAttempts - question.attempt),
+    wait_seconds: retry ? backoffSeconds(backoff, attempt, retryAfterSeconds, random) : null,
+    attempts_left: Math.max(0, maxAttempts - attempt),
   }
 }
+
+/** The decision for one failed attempt. */
+export const decideRetry = (question: RetryQuestion): RetryAdvice => adviseFor(reasonFor(question), question)
 
 /** The answer of `/retries/decide`, and the `retry` of a failed effect. */
 export type RetryDecision = RetryAdvice & {
   not_before: string | null
   classification: Classification
   breaker: { state: string }
+}
+
+/** The advice as callers see it; `nowMs` is Redis's time. */
+export function describeDecision(
+  advice: RetryAdvice,
+  classification: Classification,
+  nowMs: number,
+  breakerState: string,
+): RetryDecision {
+  const { wait_seconds } = advice
+  return {
+    ...advice,
+    not_before: wait_seconds === null ? null : new Date(Math.ceil(nowMs + wait_seconds * 1000)).toISOString(),
+    classification,
+    breaker: { state: breakerState },
+  }
 }

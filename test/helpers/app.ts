@@ -2,6 +2,7 @@
  * The whole service for one test, over a real Redis: `call` goes through every hook and schema, only the socket is
  * left out. `moveClock` moves the time that the scripts read, so that no test waits for a lease to end.
  */
+import { createHash, randomUUID } from 'node:crypto'
 import type { FastifyInstance } from 'fastify'
 import tap from 'tap'
 import { parse, stringify } from 'yaml'
@@ -53,6 +54,13 @@ export interface TestApp {
   call(method: string, url: string, body?: unknown, headers?: Record<string, string>): Promise<Answer>
   /** Moves the clock of every app on this Redis by so many seconds more; a negative number moves it back. */
   moveClock(seconds: number): Promise<void>
+}
+
+/** An API key as the configuration lists it, and the headers of a call with it. */
+export function makeKey(role: 'reader' | 'worker' | 'operator', namespace: string, name: string = role) {
+  const secret = randomUUID()
+  const sha256 = createHash('sha256').update(secret).digest('hex')
+  return { entry: { name, sha256, role, namespace }, headers: { authorization: `Bearer ${secret}` } }
 }
 
 let shared: Promise<RedisServer> | undefined

@@ -1,0 +1,122 @@
+/**
+ * Retries and failures behind HTTP, over a real Redis. The breaker is the test's own: what a decision does with its
+ * word is tested here, how it comes to it elsewhere.
+ */
+import { randomUUID } from 'node:crypto'
+import { fastify } from 'fastify'
+import tap from 'tap'
+import { failureRoutes } from '../../routes/failures.ts'
+import { retryRoutes } from '../../routes/retries.ts'
+import { createAudit } from '../../src/audit/audit.ts'
+import { createAuth } from '../../src/auth.ts'
+import { type Config, jobTypeConfig, maxAttempts, parseConfig } from '../../src/config.ts'
+import { createClassifier } from '../../src/failures/classify.ts'
+import { readBodies } from '../../src/http/body.ts'
+import { handleError } from '../../src/http/errors.ts'
+import { problemSchema } from '../../src/http/fields.ts'
+import { type Components, jsonSchema } from '../../src/http/json-schema.ts'
+import { authorisation, createDeclare } from '../../src/http/operation.ts'
+import { createLog } from '../../src/observability/log.ts'
+import { connectStore } from '../../src/redis/client.ts'
+import { createKeys } from '../../src/redis/keys.ts'
+import { loadPreludes } from '../../src/redis/scripts.ts'
+import { createRetries, createRetryMetrics } from '../../src/retries/retries.ts'
+import type { FailureReport } from '../../src/retries/decisions.ts'
+import { type Answer, makeKey, request, sharedRedis } from './app.ts'
+import { randomNamespace } from './redis-server.ts'
+
+export interface RetryAppOptions {
+  /** The configuration file's text (YAML), without `auth`. */
+  config?: string
+  /** Default: one of the test's own. */
+  namespace?: string
+  redisUrl?: string
+}
+
+/** What the breaker says and hears, and what was decided. */
+export interface Surroundings {
+  breaker: { state: string; refuses: boolean }
+  reports: ({ namespace: string; jobType: string } & FailureReport)[]
+  decided: object[]
+  audited: object[]
+}
+
+type Closer = { teardown(end: () => Promise<void>): void }
+
+function connect(config: Config, url: string) {
+  const address = { url, username: null, password: null, tls: null }
+  const quiet = { answered: () => undefined, trouble: () => undefined, connection: () => undefined }
+  return { store: connectStore(address, loadPreludes(), quiet), keys: createKeys(config.retry.redis.namespace) }
+}
+
+function buildRetries(config: Config, { store, keys }: ReturnType<typeof connect>, around: Surroundings) {
+  const log = createLog('silent')
+  const classifier = createClassifier(config.failures)
+  const { enabled, time_window_minutes: windowMinutes } = config.retry.metrics
+  const files = { write: (_kind: string, line: object) => void around.audited.push(line) }
+  const audit = createAudit({ store, keys, entriesMax: 1000, log, files, namespaces: [] })
+  const metrics = createRetryMetrics({
+    ...{ store, keys, log, newId: randomUUID },
+    settings: { enabled, windowMinutes, budget: (jobType) => jobTypeConfig(config, jobType).budget },
+    observe: { retryRecordsLost: () => undefined },
+  })
+  const decisions = {
+    nowMs: async () => (await store.clock()).nowUs() / 1000,
+    random: () => 0.5,
+    classify: (error: unknown, nowMs: number) => classifier.classify(error, { nowMs }),
+    breaker: {
+      state: async () => around.breaker,
+      failed: async (namespace: string, jobType: string, report: FailureReport) =>
+        void around.reports.push({ namespace, jobType, ...report }),
+    },
+    effectPolicy: async (_namespace: string, effectId: string) =>
+      effectId.startsWith('signal_consumption.') ? ('reclaim' as const) : ('hold' as const),
+    maxAttempts: (type: string | null, jobType: string) => maxAttempts(config, type ?? '', jobType),
+    backoff: (jobType: string) => jobTypeConfig(config, jobType),
+    decisions: { write: (line: object) => void around.decided.push(line) },
+  }
+  return {
+    retries: createRetries(metrics, windowMinutes, decisions, { store, keys, audit, newId: randomUUID }),
+    ...{ classifier, audit, metrics },
+  }
+}
+
+/** Builds it; the end of the test closes it. Calls are an operator's unless `as` names another role. */
+export async function startRetryApp(t: Closer, options: RetryAppOptions = {}) {
+  const namespace = options.namespace ?? randomNamespace()
+  const config = parseConfig(options.config ?? '', {}, null)
+  const link = connect(config, options.redisUrl ?? (await sharedRedis()).url)
+  const around: Surroundings = { breaker: { state: 'closed', refuses: false }, reports: [], decided: [], audited: [] }
+  const built = buildRetries(config, link, around)
+  const keysOf = {
+    reader: makeKey('reader', namespace),
+    worker: makeKey('worker', namespace),
+    operator: makeKey('operator', namespace),
+  }
+  const app = fastify({ routerOptions: { maxParamLength: 256 } })
+  const components: Components = new Map()
+  jsonSchema(problemSchema, 'output', components)
+  readBodies(app)
+  app.decorateRequest('principal')
+  app.addHook('onRequest', authorisation(createAuth(Object.values(keysOf).map(({ entry }) => entry), false), false)) // prettier-ignore
+  app.setErrorHandler(handleError)
+  await app.register(async (scope) => {
+    const declare = createDeclare(scope, components)
+    retryRoutes(declare, built.retries)
+    failureRoutes(declare, built.classifier, Date.now)
+  })
+  await app.ready()
+  t.teardown(async () => {
+    await app.close()
+    link.store.close()
+  })
+  const callAs = (role: keyof typeof keysOf, method: string, path: string, body?: unknown): Promise<Answer> =>
+    request(app, method, `/api/v1${path}`, body, keysOf[role].headers)
+  return {
+    ...{ namespace, around, callAs, ...built },
+    call: (method: string, path: string, body?: unknown) => callAs('operator', method, path, body),
+  }
+}
+
+export type RetryApp = Awaited<ReturnType<typeof startRetryApp>>
+export { tap as t }

@@ -1,0 +1,239 @@
+/** The scripts of effects on a real Redis: what holds for every record, whatever the clock does. */
+import t from 'tap'
+import { randomUUID } from 'node:crypto'
+import { effectClaim } from '../../src/effects/scripts.ts'
+import { clockOffsetKey, startApp, type TestApp } from '../helpers/app.ts'
+import { effectCalls, newEffect, passing, rejected } from '../helpers/effects.ts'
+import { redisCli, type RedisServer, startRedis } from '../helpers/redis-server.ts'
+
+const config = 'effects: { types: { reclaimable: { on_lease_expiry: reclaim, max_attempts: 1000 } } }'
+
+const keysOf = async ({ port }: RedisServer, pattern: string) => (await redisCli(port, 'KEYS', pattern)) as string[]
+
+/** Sends the claim script itself: what HTTP cannot say. */
+async function claimScript({ services }: TestApp, effectId: string, args: object) {
+  const { store, effects } = services
+  const { keys } = effects.context.locate('default', { effect_id: effectId })
+  const clock = await store.clock()
+  return store.run(effectClaim, keys, {
+    ...{ effect_id: effectId, deadline_us: clock.nowUs() + 2_000_000, floor_us: 0, over_budget: '', gate: '' },
+    ...{ owner: 'o', claim: randomUUID().slice(0, 22), fingerprint: '', lease_ms: 30_000, retention_ms: 60_000 },
+    ...{ policy: 'hold', max_attempts: 3, job_type: '', durability: 'primary', metadata: '', entity: '' },
+    ...{ has_result: '', result: '' },
+    ...args,
+  })
+}
+
+const newId = () => `a.${randomUUID().replaceAll('-', '').repeat(2)}`
+
+t.test('only settled, released and deleted records vanish by themselves', async (t) => {
+  const redis = await startRedis(t)
+  const app = await startApp(t, { redis, config })
+  const { hold, complete, fail, release, remove, claim, resolve } = effectCalls(app)
+  const retention = { retention_seconds: 1000 }
+  const running = await hold(newEffect(), retention)
+  const doubtful = await hold(newEffect(), retention)
+  await fail({ ...doubtful.held, error: 'x', execution: 'unknown' })
+  const settled = await Promise.all(Array.from({ length: 7 }, () => hold(newEffect(), retention)))
+  const [done, failed, released, retried, deleted, late, resolved] = settled.map(({ held }) => held)
+  await complete(done)
+  await fail({ ...failed, ...rejected })
+  await release(released)
+  await fail({ ...retried, ...passing })
+  await complete(deleted)
+  await remove(deleted!.effect_id)
+  await fail({ ...late, error: 'x', execution: 'unknown' })
+  await complete(late)
+  await resolve(resolved!.effect_id, { resolution: 'abandoned', reason: 'test' })
+  const signal = await claim({ ...newEffect(), ...retention, result: 1 })
+  const living = new Set([running.effect_id, doubtful.effect_id])
+  const records = await keysOf(redis, '*:effect:*')
+  t.equal(records.length, 10)
+  for (const key of records) {
+    const ttl = (await redisCli(redis.port, 'PTTL', key)) as number
+    if (living.has(key.split(':effect:')[1]!)) t.equal(ttl, -1, `${key} stays`)
+    else t.ok(ttl > 990_000 && ttl <= 1_000_000, `${key} vanishes after the retention (${ttl})`)
+  }
+  for (const key of await keysOf(redis, '*:inflight')) t.equal(await redisCli(redis.port, 'PTTL', key), -1)
+  t.equal(signal.status, 201)
+  const again = await hold({ effect_id: released!.effect_id })
+  const [key] = await keysOf(redis, `*:effect:${again.effect_id}`)
+  t.equal(await redisCli(redis.port, 'PTTL', key!), -1, 'claimed again, it stays again')
+})
+
+t.test('the index holds exactly what is in progress and uncertain', async (t) => {
+  const redis = await startRedis(t)
+  const app = await startApp(t, { redis, config })
+  const { hold, complete, fail, release, renew, resolve, get } = effectCalls(app)
+  const scores = async () => {
+    const found = new Map<string, number>()
+    for (const key of await keysOf(redis, '*:inflight')) {
+      const entries = (await redisCli(redis.port, 'ZRANGE', key, 0, -1, 'WITHSCORES')) as string[]
+      for (let at = 0; at < entries.length; at += 2) found.set(entries[at]!, Number(entries[at + 1]))
+    }
+    return found
+  }
+  const holders = await Promise.all(Array.from({ length: 6 }, () => hold(newEffect(), { lease_seconds: 20 })))
+  const ids = holders.map(({ effect_id }) => effect_id)
+  const [a, b, c, d, e] = holders.map(({ held }) => held)
+  for (const { grant } of holders)
+    t.equal((await scores()).get(grant.effect_id), Date.parse(grant.lease_expires_at), 'at the end of its lease')
+  const { body } = await renew({ ...a, lease_seconds: 100 })
+  t.equal((await scores()).get(ids[0]!), Date.parse(body.lease_expires_at), 'and at the new one')
+  await complete(b)
+  await release(c)
+  await fail({ ...d, error: 'x', execution: 'unknown' })
+  await fail({ ...e, ...rejected })
+  t.same(new Set((await scores()).keys()), new Set([ids[0], ids[3], ids[5]]))
+  t.ok((await scores()).get(ids[3]!)! > 1e15, 'what is uncertain stands behind every lease')
+  await app.moveClock(21)
+  await app.services.sweep.once()
+  t.same(new Set((await scores()).keys()), new Set([ids[0], ids[3], ids[5]]))
+  t.ok((await scores()).get(ids[5]!)! > 1e15)
+  for (const id of [ids[3]!, ids[5]!]) await resolve(id, { resolution: 'executed', reason: 'looked' })
+  await complete(a)
+  t.same([...(await scores()).keys()], [])
+  t.equal((await get(ids[0]!)).body.state, 'completed')
+})
+
+t.test('an index entry without a record is dropped by the sweep', async (t) => {
+  const redis = await startRedis(t)
+  const app = await startApp(t, { redis })
+  const { effect_id } = await effectCalls(app).hold(newEffect())
+  await redisCli(redis.port, 'DEL', (await keysOf(redis, '*:effect:*'))[0]!)
+  await app.moveClock(31)
+  t.equal(await app.services.sweep.once(), 0)
+  t.same(await keysOf(redis, '*:inflight'), [], effect_id)
+  t.equal(app.events.length, 0)
+})
+
+t.test('the token of an effect rises through expiry, deletion, resolve and a clock that runs backwards', async (t) => {
+  const redis = await startRedis(t)
+  const app = await startApp(t, { redis, config })
+  const fresh = await startApp(t, { redis, config })
+  const { complete, remove, release, resolve, get } = effectCalls(app)
+  const effect = newEffect('reclaimable')
+  const tokens: number[] = []
+  const hold = async (by = app) => {
+    const holder = await effectCalls(by).hold(effect)
+    tokens.push(holder.fencing_token)
+    return holder
+  }
+  await hold()
+  await app.moveClock(31)
+  await hold()
+  await app.moveClock(-3600)
+  await app.moveClock(31)
+  t.match(
+    (await effectCalls(fresh).claim(effect)).body,
+    { code: 'effect-in-progress' },
+    'record time does not run back',
+  )
+  await app.moveClock(3600)
+  const third = await hold()
+  await app.moveClock(-7200)
+  await release(third.held)
+  const fourth = await hold(fresh)
+  t.equal(fourth.fencing_token, third.fencing_token + 1, 'one more where the clock is behind')
+  await complete(fourth.held)
+  await remove(fourth.effect_id)
+  const fifth = await hold(fresh)
+  t.equal(fifth.fencing_token, fourth.fencing_token + 1, 'a deleted one is remembered')
+  await resolve(fifth.effect_id, { resolution: 'not_executed', reason: 'test', fencing_token: fifth.fencing_token })
+  tokens.push((await get(fifth.effect_id)).body.fencing_token as number)
+  await hold(fresh)
+  t.same(
+    tokens,
+    [...new Set(tokens)].sort((a, b) => a - b),
+  )
+})
+
+t.test('the first token of an effect stands above the highest time that the process has seen', async (t) => {
+  const redis = await startRedis(t)
+  const app = await startApp(t, { redis })
+  const { hold } = effectCalls(app)
+  await app.moveClock(3600)
+  const before = await hold(newEffect())
+  await app.moveClock(-3600)
+  const after = await hold(newEffect())
+  t.ok(after.fencing_token > before.fencing_token, 'a new primary whose clock is behind')
+})
+
+t.test("a record's time never runs backwards", async (t) => {
+  const redis = await startRedis(t)
+  const app = await startApp(t, { redis })
+  const { hold, release, get } = effectCalls(app)
+  await app.moveClock(1000)
+  const { held, effect_id } = await hold(newEffect())
+  const before = (await get(effect_id)).body
+  await app.moveClock(-500)
+  await release({ ...held })
+  const after = (await get(effect_id)).body
+  t.ok(Date.parse(after.updated_at) >= Date.parse(before.updated_at))
+  t.equal(Date.parse(after.expires_at) - Date.parse(after.updated_at), 259_200_000)
+})
+
+t.test('a claim that comes after its deadline grants nothing', async (t) => {
+  const app = await startApp(t)
+  const effectId = newId()
+  const late = await claimScript(app, effectId, { deadline_us: 1 })
+  t.equal(late.status, 'late')
+  t.equal((await effectCalls(app).get(effectId)).status, 404)
+  const held = await claimScript(app, effectId, {})
+  t.equal(held.status, 'claimed')
+  t.equal((await claimScript(app, effectId, { deadline_us: 1 })).status, 'late', 'of a known one too')
+})
+
+t.test('the gate grants nothing, and tells what would be granted behind what is refused anyway', async (t) => {
+  const app = await startApp(t)
+  const gate = { gate: '1' }
+  const fresh = newId()
+  t.match(await claimScript(app, fresh, gate), { status: 'gated', record: null })
+  t.equal((await effectCalls(app).get(fresh)).status, 404, 'untouched')
+  t.equal(
+    (await claimScript(app, fresh, { ...gate, over_budget: '1' })).status,
+    'over_budget',
+    'the budget comes first',
+  )
+  await claimScript(app, fresh, {})
+  t.equal((await claimScript(app, fresh, gate)).status, 'in_progress')
+  const free = await effectCalls(app).hold(newEffect())
+  await effectCalls(app).release(free.held)
+  t.match(await claimScript(app, free.effect_id, gate), { status: 'gated', record: { state: 'released', attempt: 0 } })
+  const spent = { ...gate, max_attempts: 0 }
+  t.equal((await claimScript(app, free.effect_id, spent)).status, 'gated', 'before the attempts are counted')
+  t.equal((await claimScript(app, free.effect_id, { max_attempts: 0 })).status, 'exhausted')
+  t.equal((await claimScript(app, free.effect_id, gate)).status, 'failed', 'a settled one is told')
+})
+
+t.test('a script that is sent again with the same nonce gives the same grant', async (t) => {
+  const app = await startApp(t)
+  const effectId = newId()
+  const nonce = { claim: 'n'.repeat(22) }
+  const first = await claimScript(app, effectId, nonce)
+  const again = await claimScript(app, effectId, nonce)
+  t.equal(again.status, 'replayed')
+  t.same('record' in again && again.record, 'record' in first && first.record)
+})
+
+t.test('the same effect read by every script is the same record', async (t) => {
+  const app = await startApp(t)
+  const { hold, get, fail } = effectCalls(app)
+  const wide = { owner: 'é'.repeat(128), metadata: { k: 'ü' }, fingerprint: 'x'.repeat(256), job_type: 'orders' }
+  const { effect_id, held, grant } = await hold(
+    { type: 'a', entity: 'e'.repeat(1000) + randomUUID().slice(0, 24) },
+    wide,
+  )
+  t.equal(grant.attempt, 1)
+  const { body } = await get(effect_id)
+  t.match(body, { owner: wide.owner, metadata: wide.metadata, fingerprint: wide.fingerprint, job_type: 'orders' })
+  await fail({ ...held, error: { message: 'm', big: 'x'.repeat(10_000) }, execution: 'unknown' })
+  t.equal((await get(effect_id)).body.error.big.length, 10_000)
+})
+
+t.test('the clock of the tests is the clock of the scripts', async (t) => {
+  const app = await startApp(t)
+  const before = Number(await redisCli(app.redis.port, 'GET', clockOffsetKey))
+  await app.moveClock(5)
+  t.equal(Number(await redisCli(app.redis.port, 'GET', clockOffsetKey)), before + 5_000_000)
+})
