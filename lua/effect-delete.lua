@@ -1,13 +1,15 @@
 -- Purpose: forgets a settled or released record; its token is remembered for the retention, so a late holder stays stale.
 -- KEYS: effect, inflight
--- ARGV: effect_id, token ('' where none was sent)
+-- ARGV: effect_id, token ('' where none was sent), call (a nonce, to know our own repeat)
 -- Replies: status, now_us, record — deleted, not_settled, stale, or without record: not_found
 -- Never: forgets what is in progress or uncertain.
 local effect, inflight = KEYS[1], KEYS[2]
-local effect_id, token = ARGV[1], tonumber(ARGV[2])
+local effect_id, token, call = ARGV[1], tonumber(ARGV[2]), 'delete:' .. ARGV[3]
 
 local r = record.read(effect)
-if not r or r.state == 'deleted' then
+if r and r.ended == call then
+  return { 'deleted', clock.now_us, record.fields(r) }
+elseif not r or r.state == 'deleted' then
   return { 'not_found', clock.now_us }
 elseif token and token ~= r.token then
   return { 'stale', clock.now_us, record.fields(r) }
@@ -23,6 +25,6 @@ local before = record.fields(r)
 record.retire_claim(r)
 local remembered = record.new()
 remembered.state, remembered.token, remembered.past_claims = 'deleted', r.token, r.past_claims
-remembered.retention_ms, remembered.updated_at = r.retention_ms, r.updated_at
+remembered.retention_ms, remembered.updated_at, remembered.ended = r.retention_ms, r.updated_at, call
 record.write(remembered, effect, inflight, effect_id)
 return { 'deleted', clock.now_us, before }

@@ -80,7 +80,10 @@ function declareReports(declare: Declare, effects: Effects): void {
       answers: { 200: { description: 'Stored.', schema: schema.completed, example: examples.completed } },
       problems: [...stale, 'result-conflict', 'already-settled'],
     },
-    async ({ principal, body }) => ({ status: 200, body: await effects.complete(principal.namespace, body) }),
+    async ({ principal, body }) => {
+      const actor = actorOf(principal, undefined)
+      return { status: 200, body: await effects.complete(principal.namespace, body, actor) }
+    },
   )
   declare(
     {
@@ -95,7 +98,10 @@ function declareReports(declare: Declare, effects: Effects): void {
       answers: { 200: { description: 'Recorded.', schema: schema.failed, example: examples.failed } },
       problems: [...stale, 'already-settled'],
     },
-    async ({ principal, body }) => ({ status: 200, body: await effects.fail(principal.namespace, body) }),
+    async ({ principal, body }) => {
+      const actor = actorOf(principal, undefined)
+      return { status: 200, body: await effects.fail(principal.namespace, body, actor) }
+    },
   )
 }
 

@@ -69,6 +69,8 @@ export async function buildApp(services: Services): Promise<FastifyInstance> {
   jsonSchema(problemSchema, 'output', components)
   readBodies(app)
   addHooks(app, services)
+  // Streams never end by themselves, and the server waits for those who are still being answered.
+  app.addHook('preClose', async () => services.eventFeed.close())
   app.setErrorHandler(handleError)
   app.setNotFoundHandler((request, reply) =>
     sendProblem(new Problem('not-found', 'Nothing is served at this path.'), request, reply),

@@ -16,6 +16,8 @@ export const limits = {
   handlerDeadlineMs: 2900,
   storeDeadlineMs: 2000,
   storeCommandTimeoutMs: 500,
+  storeRetryPauseMs: 100,
+  claimGrantMs: 1400,
   storeSocketTimeoutMs: 1000,
   storeConnectTimeoutMs: 1000,
   storeRetryWhileAwayMs: 400,
@@ -147,6 +149,10 @@ assert(limits.storeDeadlineMs < limits.handlerDeadlineMs)
 assert(limits.handlerDeadlineMs < limits.requestDeadlineMs)
 assert(limits.drainNoticeMs + limits.requestDeadlineMs < limits.drainTimeoutMs, 'a drain lets calls finish')
 assert(limits.storeCommandTimeoutMs < limits.storeDeadlineMs)
+assert(
+  limits.claimGrantMs <= limits.storeDeadlineMs - limits.storeCommandTimeoutMs - limits.storeRetryPauseMs,
+  'whoever sent a claim still waits when it is granted: no try begins that could not end within storeDeadlineMs',
+)
 assert(limits.sweepIntervalMs * 2 < 1000, 'a silent holder is settled within a second of the end of its lease')
 assert(limits.sweepIntervalMs < limits.sweepLeaseMs)
 assert(limits.memoryPollMs + limits.storeDeadlineMs < limits.memoryAgeMaxMs)

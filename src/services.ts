@@ -1,25 +1,35 @@
 /** Every concept, built from the configuration and a connection: the one list of what a handler may receive. */
+import { randomUUID } from 'node:crypto'
 import type { Logger } from 'pino'
+import { createAudit } from './audit/audit.ts'
+import { createAuditFiles } from './audit/files.ts'
 import { createAuth } from './auth.ts'
+import { type Breakers, createBreakers } from './breakers/breakers.ts'
 import { builtInEffectTypes, type Config, effectTypeConfig, jobTypeConfig, maxAttempts } from './config.ts'
 import type { EffectsDependencies } from './effects/context.ts'
 import { createEffects, type Effects } from './effects/effects.ts'
 import { createJobs } from './effects/jobs.ts'
 import { createSweep } from './effects/sweep.ts'
-import { createEvents } from './events/events.ts'
+import { createEvents, type Events, logEvents } from './events/events.ts'
+import { createEventFeed } from './events/feed.ts'
+import { createEventWriter } from './events/writer.ts'
 import { createClassifier } from './failures/classify.ts'
 import { keptError } from './failures/kept.ts'
 import { createCounts } from './observability/counts.ts'
 import { createHealth } from './observability/health.ts'
 import { createMetrics, type Metrics } from './observability/metrics.ts'
 import { createSystem } from './observability/system.ts'
-import { invalidRequest } from './problems.ts'
-import { connectStore, type Store, type StoreAddress, type StoreObserver } from './redis/client.ts'
-import { createInspector, type InspectionRules, type Inspector } from './redis/inspect.ts'
+import { invalidRequest, Problem } from './problems.ts'
+import { connectStore, type StoreAddress, type StoreObserver } from './redis/client.ts'
+import { createInspector, type InspectionRules } from './redis/inspect.ts'
 import { createKeys } from './redis/keys.ts'
-import { createMemory, type Memory } from './redis/memory.ts'
+import { createMemory } from './redis/memory.ts'
 import { loadPreludes, type Preludes } from './redis/scripts.ts'
+import { createStreamReader } from './redis/stream-reader.ts'
 import { decideRetry } from './retries/decide.ts'
+import type { DecisionsDependencies } from './retries/decisions.ts'
+import { createRetryMetrics, type RetryMetrics } from './retries/metrics.ts'
+import { createRetries } from './retries/retries.ts'
 
 export type ServiceOptions = {
   config: Config
@@ -50,21 +60,6 @@ function typePolicy(config: Config): EffectsDependencies['typePolicy'] {
   }
 }
 
-const noJobs = (log: Logger) =>
-  createJobs({
-    log,
-    record: () => undefined,
-    budgetSpent: async () => false,
-    gate: {
-      view: async () => ({ verdict: 'pass' }),
-      take: async () => ({ allowed: true }),
-      giveBack: async () => undefined,
-      extend: async () => undefined,
-      succeeded: async () => undefined,
-      failed: async () => ({ state: 'closed', refuses: false }),
-    },
-  })
-
 /** `require_safe` looks at the eviction policy in any case. */
 const inspectionRules = ({ redis, retry }: Config): InspectionRules => ({
   checkEviction: retry.redis.check_eviction_policy || redis.require_safe,
@@ -81,54 +76,74 @@ const storeObserver = (metrics: Metrics, log: Logger, checkAgain: () => void): S
   },
 })
 
-type Observed = {
-  config: Config
-  store: Store
-  memory: Memory
-  inspector: Inspector
-  metrics: Metrics
-  count: Effects['count']
-}
-
-/** What the service tells about itself: readiness, the gauges, the page of the system. */
-function createObservation({ config, store, memory, inspector, metrics, count }: Observed) {
-  const counts = createCounts(count, namespacesOf(config))
-  const health = createHealth({
-    silentSeconds: store.silentSeconds,
-    inspection: inspector.latest,
-    requireSafe: config.redis.require_safe,
-    graceSeconds: config.redis.readiness_grace_seconds,
-  })
-  const system = createSystem({
-    ...{ health, counts, memory: memory.read, inspection: inspector.latest },
-    breakersNotClosed: async () => [],
-    privateRedis: config.redis.url === null,
-    processes: 1,
-  })
-  metrics.watch({ memory: memory.read, effects: counts.all, storeSilentSeconds: store.silentSeconds })
-  return { health, system }
-}
-
-export function createServices({ config, address, log, preludes = loadPreludes() }: ServiceOptions) {
-  const metrics = createMetrics(knownTypes(config))
+/** What every concept is built on. */
+function createBase({ config, address, log, preludes = loadPreludes() }: ServiceOptions) {
+  const metrics = createMetrics(knownTypes(config), Object.keys(config.retry.job_types))
   const events = createEvents(log)
   const store = connectStore(
     address,
     preludes,
     storeObserver(metrics, log, () => inspector.inBackground()),
   )
-  const keys = createKeys(config.retry.redis.namespace)
-  const memory = createMemory(store, events, config.retry.redis.memory_budget_mb, log)
   const inspector = createInspector(store, inspectionRules(config), log)
+  const memory = createMemory(store, events, config.retry.redis.memory_budget_mb, log)
   const classifier = createClassifier(config.failures)
-  const namespaces = namespacesOf(config)
-  const effects = createEffects({
-    ...{ store, keys, events },
+  return {
+    ...{ config, address, log, metrics, events, store, inspector, memory, classifier },
+    keys: createKeys(config.retry.redis.namespace),
+    namespaces: namespacesOf(config),
+    classify: (error: unknown, nowMs: number) => classifier.classify(error, { nowMs }),
+    newId: randomUUID,
+    /** The process's own clock, for what is not kept: file names, and what an error text says of the time. */
+    nowMs: Date.now,
+  }
+}
+
+type Base = ReturnType<typeof createBase>
+
+/** What is written down about what happened: the audit, the event stream, the log. */
+function createRecords({ config, address, log, store, keys, events, metrics, namespaces, nowMs }: Base) {
+  const lines = { folder: config.retry.audit_log_path, nowMs, lost: metrics.auditLinesLost }
+  const auditFiles = createAuditFiles({ ...lines, log })
+  const audit = createAudit({
+    ...{ store, keys, log, namespaces, files: auditFiles },
+    entriesMax: config.audit.entries_max,
+  })
+  const eventWriter = createEventWriter({ store, keys, events, namespaces, log, lost: metrics.eventsLost })
+  const eventFeed = createEventFeed({ store, keys, log, tail: createStreamReader(address) })
+  logEvents(events, log)
+  return {
+    ...{ audit, auditFiles, eventWriter, eventFeed },
+    start: audit.start,
+    /** Writes what still waits. */
+    async stop(): Promise<void> {
+      audit.stop()
+      eventFeed.close()
+      await Promise.all([eventWriter.stop(), auditFiles.settled()])
+    },
+  }
+}
+
+type Records = ReturnType<typeof createRecords>
+
+const breakersOf = (base: Base, { audit }: Records): Breakers =>
+  createBreakers({ ...base, audit, settings: (jobType) => jobTypeConfig(base.config, jobType).circuit_breaker })
+
+const retryMetricsOf = (base: Base): RetryMetrics => {
+  const { enabled, time_window_minutes: windowMinutes } = base.config.retry.metrics
+  const budget = (jobType: string) => jobTypeConfig(base.config, jobType).budget
+  return createRetryMetrics({ ...base, settings: { enabled, windowMinutes, budget }, observe: base.metrics })
+}
+
+function effectsOf(base: Base, { audit, auditFiles }: Records, breakers: Breakers, retryMetrics: RetryMetrics) {
+  const { config, log, metrics } = base
+  const { recordLater: record, budgetSpent } = retryMetrics
+  return createEffects({
+    ...{ ...base, audit },
     typePolicy: typePolicy(config),
     maxAttempts: (type, jobType) => maxAttempts(config, type, jobType),
     maxResultBytes: config.effects.max_result_bytes,
-    memory: memory.read,
-    classify: (error, nowMs) => classifier.classify(error, { nowMs }),
+    memory: base.memory.read,
     keepError: keptError,
     advise: (failure) =>
       decideRetry({
@@ -138,31 +153,127 @@ export function createServices({ config, address, log, preludes = loadPreludes()
         backoff: jobTypeConfig(config, failure.jobType),
         random: Math.random(),
       }),
-    jobs: noJobs(log),
+    decided: (line) => auditFiles.write('retry_decision', line),
+    jobs: createJobs({ log, gate: breakers.gate, record, budgetSpent }),
     observe: { claim: metrics.claim },
   })
-  const sweep = createSweep(effects.context, namespaces, log)
-  const observed = createObservation({ config, store, memory, inspector, metrics, count: effects.count })
-  events.subscribe((event) => log.info(event, event.event))
+}
+
+/** What a retry decision asks of the breakers. */
+const breakerOfDecisions = (breakers: Breakers): DecisionsDependencies['breaker'] => ({
+  async state(namespace, jobType) {
+    const { state, mode, hold_until } = await breakers.get(namespace, jobType)
+    return { state, refuses: mode === 'enforce' && (state === 'open' || hold_until !== null) }
+  },
+  failed: (namespace, jobType, { owner, event_id, error }) =>
+    breakers.failure(namespace, jobType, { owner, event_id, error }),
+})
+
+/** The policy that the running attempt was granted with; of an effect that nobody has claimed, its type's. */
+async function policyOf(effects: Effects, namespace: string, effectId: string): Promise<'hold' | 'reclaim'> {
+  try {
+    return (await effects.get(namespace, { effect_id: effectId })).on_lease_expiry
+  } catch (error) {
+    if (!(error instanceof Problem) || error.slug !== 'effect-not-found') throw error
+    return effects.context.typePolicy(effectId.split('.')[0] ?? '').on_lease_expiry
+  }
+}
+
+function retriesOf(
+  base: Base,
+  { audit, auditFiles }: Records,
+  breakers: Breakers,
+  effects: Effects,
+  metrics: RetryMetrics,
+) {
+  const { config, store } = base
+  const decisions: Omit<DecisionsDependencies, 'metrics'> = {
+    nowMs: async () => (await store.clock()).nowUs() / 1000,
+    random: Math.random,
+    classify: base.classify,
+    breaker: breakerOfDecisions(breakers),
+    effectPolicy: (namespace, effectId) => policyOf(effects, namespace, effectId),
+    maxAttempts: (type, jobType) => maxAttempts(config, type ?? '', jobType),
+    backoff: (jobType) => jobTypeConfig(config, jobType),
+    decisions: { write: (line) => auditFiles.write('retry_decision', line) },
+  }
+  return createRetries(metrics, config.retry.metrics.time_window_minutes, decisions, { ...base, audit })
+}
+
+/** What the service tells about itself: readiness, the gauges, the page of the system. */
+function observationOf(
+  { config, store, memory, inspector, metrics, namespaces }: Base,
+  breakers: Breakers,
+  effects: Effects,
+) {
+  const counts = createCounts(effects.count, namespaces)
+  const health = createHealth({
+    silentSeconds: store.silentSeconds,
+    inspection: inspector.latest,
+    requireSafe: config.redis.require_safe,
+    graceSeconds: config.redis.readiness_grace_seconds,
+  })
+  const system = createSystem({
+    ...{ health, counts, memory: memory.read, inspection: inspector.latest },
+    breakersNotClosed: async (namespace) => {
+      const states = await breakers.states(namespace)
+      return states.filter(({ state }) => state !== 'closed').map(({ jobType }) => jobType)
+    },
+    privateRedis: config.redis.url === null,
+    processes: 1,
+  })
+  const breakerStates = async () => (await Promise.all(namespaces.map(breakers.states))).flat()
+  metrics.watch({
+    memory: memory.read,
+    effects: counts.all,
+    breakers: () => breakerStates().catch(() => null),
+    storeSilentSeconds: store.silentSeconds,
+  })
+  return { health, system }
+}
+
+function countEvents(events: Events, metrics: Metrics): void {
+  const changes = new Set(['breaker.opened', 'breaker.half_opened', 'breaker.closed'])
   events.subscribe((event) => {
     if (event.event === 'effect.late_completion') metrics.lateCompletion()
+    if ('job_type' in event && changes.has(event.event)) metrics.breakerTransition(event.job_type, String(event['to']))
   })
+}
+
+export function createServices(options: ServiceOptions) {
+  const base = createBase(options)
+  const { config, log, memory, inspector, store } = base
+  const records = createRecords(base)
+  const breakers = breakersOf(base, records)
+  const retryMetrics = retryMetricsOf(base)
+  const effects = effectsOf(base, records, breakers, retryMetrics)
+  const retries = retriesOf(base, records, breakers, effects, retryMetrics)
+  const sweep = createSweep(effects.context, base.namespaces, log)
+  const observation = observationOf(base, breakers, effects)
+  countEvents(base.events, base.metrics)
 
   return {
-    ...{ config, log, metrics, events, store, memory, classifier, effects, sweep, namespaces, inspector },
-    ...observed,
+    ...base,
+    ...records,
+    ...observation,
+    ...{ breakers, retries, effects, sweep },
     authenticate: createAuth(config.auth.keys, config.server.allow_anonymous),
     /** Begins the background work. */
     start(): void {
       memory.start()
       inspector.start()
       sweep.start()
+      breakers.start()
+      records.start()
     },
-    /** Ends the background work, then the connection. */
+    /** Ends the background work, writes what still waits, then lets go of the connection. */
     async stop(): Promise<void> {
       memory.stop()
       inspector.stop()
       await sweep.stop()
+      await breakers.stop()
+      await retryMetrics.flush()
+      await records.stop()
       store.close()
     },
   }

@@ -102,7 +102,11 @@ export function createAudit({ store, keys, entriesMax, log, files, namespaces }:
   type EntryArgs = ReturnType<typeof entryArgs>
 
   /** Writes the JSON line of an entry that a script has appended. */
-  function tell(namespace: string, { statement: _, entries_max: __, ...said }: EntryArgs, appended: AppendedEntry): void {
+  function tell(
+    namespace: string,
+    { statement: _, entries_max: __, ...said }: EntryArgs,
+    appended: AppendedEntry,
+  ): void {
     const [id = '', at = '', previous_hash = '', hash = '', before = '', after = ''] = appended
     const body = entryBody({ ...said, ...{ id, seq: Number(id), at, previous_hash, hash, before, after } })
     files.write('audit', { namespace, ...body })

@@ -98,15 +98,17 @@ export function createView(
     }
   }
 
+  async function stop(): Promise<void> {
+    clearInterval(timer)
+    await Promise.allSettled([...namespaces.values()].flatMap(({ reading }) => reading ?? []))
+  }
+
   return {
     known,
     /** Keeps what a script has just answered. */
     learn: (namespace: string, jobType: string, record: BreakerRecord) => keep(viewOf(namespace), jobType, record),
     start: (): void => void (timer = setInterval(refreshUsed, limits.breakerViewRefreshMs)),
-    async stop(): Promise<void> {
-      clearInterval(timer)
-      await Promise.allSettled([...namespaces.values()].flatMap(({ reading }) => reading ?? []))
-    },
+    stop,
   }
 }
 

@@ -145,7 +145,7 @@ async function prepare(context: Context, located: Located, request: ClaimRequest
     store.run(effectClaim, located.keys, {
       ...given,
       gate: gate ? '1' : '',
-      deadline_us: clock.nowUs() + limits.storeDeadlineMs * 1000,
+      deadline_us: clock.nowUs() + limits.claimGrantMs * 1000,
       floor_us: clock.floorUs(),
       over_budget: memory().over ? '1' : '',
     })

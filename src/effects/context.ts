@@ -1,11 +1,14 @@
 /** What every operation on an effect shares: what it may use, which effect is meant, and who hears of it. */
 import { hash } from 'node:crypto'
+import type { Logger } from 'pino'
+import type { AuditEntry } from '../audit/audit.ts'
 import type { Events } from '../events/events.ts'
 import type { Classification, Execution } from '../failures/classify.ts'
 import type { JsonObject, RawJson } from '../json.ts'
 import { invalidRequest, Problem } from '../problems.ts'
 import type { Store } from '../redis/client.ts'
 import type { Keys } from '../redis/keys.ts'
+import type { DecisionLine } from '../retries/decisions.ts'
 import { identify, parseEffectId } from './identity.ts'
 import type { Jobs } from './jobs.ts'
 import { effectProblem, type Subject } from './present.ts'
@@ -36,6 +39,13 @@ export type FailureFacts = {
 
 export type RetryAdvice = { retry: boolean; reason: string; wait_seconds: number | null; attempts_left: number }
 
+/** The audit, as effects need it. */
+export type EffectsAudit = {
+  /** The entry comes first, then the act; one that is refused after all gets a second entry. */
+  act: <Result>(namespace: string, entry: AuditEntry, perform: () => Promise<Result>) => Promise<Result>
+  append: (namespace: string, entry: AuditEntry) => Promise<void>
+}
+
 /** What effects need to know or to do outside themselves; src/services.ts passes it. */
 export type EffectsDependencies = {
   store: Store
@@ -53,6 +63,10 @@ export type EffectsDependencies = {
   keepError: (error: unknown) => string
   /** Whether and when to try again; records nothing. */
   advise: (failure: FailureFacts) => RetryAdvice
+  audit: EffectsAudit
+  log: Logger
+  /** Takes one line for each retry decision; must not throw. */
+  decided: (line: DecisionLine) => void
   /** Breakers and retry metrics. */
   jobs: Jobs
   observe: { claim: (type: string, outcome: string) => void }
@@ -64,9 +78,6 @@ export type EffectName = {
   entity?: string | JsonObject | undefined
   effect_id?: string | undefined
 }
-
-/** Who does it, for the history and the audit. */
-export type Actor = { user: string; on_behalf_of: string | null }
 
 export type Located = {
   effectId: string

@@ -17,6 +17,9 @@ export type BreakerRefusal = {
   retry_after_seconds: number | null
 }
 
+/** `begun_us`: when the attempt was granted, Redis's microseconds; one from before an opening moves nothing. */
+type JobReport = { permit: string; event_id: string; begun_us: number }
+
 /** The breakers, as effects need them; src/services.ts passes it. */
 export type BreakerGate = {
   /** No round trip for a job type that this process knows. `ask`: half-open, so a permit must be taken. */
@@ -31,17 +34,17 @@ export type BreakerGate = {
   ) => Promise<{ allowed: true } | { allowed: false; refusal: BreakerRefusal }>
   giveBack: (namespace: string, jobType: string, permit: string) => Promise<void>
   extend: (namespace: string, jobType: string, permit: string, leaseMs: number) => Promise<void>
-  succeeded: (namespace: string, jobType: string, report: { permit: string; event_id: string }) => Promise<void>
+  succeeded: (namespace: string, jobType: string, report: JobReport) => Promise<void>
   /** Answers the breaker after it. */
   failed: (
     namespace: string,
     jobType: string,
-    report: { permit: string; event_id: string; owner: string; classification: Classification },
+    report: JobReport & { owner: string; classification: Classification },
   ) => Promise<{ state: string; refuses: boolean }>
 }
 
 export type RetryRecord = {
-  kind: 'attempt' | 'success' | 'failure' | 'blocked'
+  kind: 'first_attempt' | 'attempt' | 'success' | 'failure' | 'blocked'
   event_id: string
   attempt_number?: number
   reason?: string
@@ -96,25 +99,30 @@ export function createJobs({ gate, record, budgetSpent, log }: JobsDependencies)
     blocked: (namespace: string, jobType: string, event_id: string, reason: string) =>
       record(namespace, jobType, { kind: 'blocked', event_id, reason }),
 
-    /** An attempt from the second on is a retry. */
+    /** An attempt from the second on is a retry; the first one feeds the budget for retries. */
     granted(subject: Subject, effect: EffectRecord): void {
-      if (effect.jobType === '' || effect.attempt < 2) return
-      const event_id = `${eventOf(subject, effect)}:attempt`
-      record(subject.namespace, effect.jobType, { kind: 'attempt', event_id, attempt_number: effect.attempt })
+      if (effect.jobType === '') return
+      const { attempt: attempt_number } = effect
+      const told: RetryRecord =
+        attempt_number === 1
+          ? { kind: 'first_attempt', event_id: subject.effectId }
+          : { kind: 'attempt', event_id: eventOf(subject, effect), attempt_number }
+      record(subject.namespace, effect.jobType, told)
     },
 
     async completed(subject: Subject, effect: EffectRecord): Promise<void> {
       if (effect.jobType === '') return
       const event_id = eventOf(subject, effect)
       if (effect.attempt > 1) record(subject.namespace, effect.jobType, { kind: 'success', event_id })
-      await quietly(gate.succeeded(subject.namespace, effect.jobType, { permit: subject.effectId, event_id }))
+      const report = { permit: subject.effectId, event_id, begun_us: effect.token }
+      await quietly(gate.succeeded(subject.namespace, effect.jobType, report))
     },
 
     /** Answers the breaker after it, where it could be told. */
     async failed(subject: Subject, effect: EffectRecord, jobType: string, classification: Classification) {
       const event_id = eventOf(subject, effect)
       if (effect.attempt > 1) record(subject.namespace, jobType, { kind: 'failure', event_id })
-      const report = { permit: subject.effectId, event_id, owner: effect.owner, classification }
+      const report = { permit: subject.effectId, event_id, begun_us: effect.token, owner: effect.owner, classification }
       return quietly(gate.failed(subject.namespace, jobType, report))
     },
 

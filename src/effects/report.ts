@@ -1,5 +1,6 @@
 /** What a holder says about its attempt: complete, fail, release, renew. A stale holder changes nothing. */
 import type { Classification, Execution } from '../failures/classify.ts'
+import type { Actor } from '../auth.ts'
 import { RawJson, sameJsonValue } from '../json.ts'
 import { invalidRequest, type Problem } from '../problems.ts'
 import {
@@ -68,12 +69,24 @@ function misfit(
 }
 
 /** Somebody reports an execution although another has taken over: perhaps the effect happened twice. */
-function suspectDouble(context: Context, { namespace, effectId }: Subject, token: number, call: string): void {
+async function suspectDouble(
+  context: Context,
+  { namespace, effectId }: Subject,
+  call: 'complete' | 'fail',
+  report: { token: number; reported: RawJson; actor: Actor; record: EffectRecord | undefined },
+): Promise<void> {
+  const { token, reported, actor, record } = report
   context.events.emit({ event: 'effect.late_completion', namespace, effect_id: effectId, fencing_token: token, call })
+  const before = record ? { state: record.state, fencing_token: record.token, owner: record.owner } : null
+  const said = { reason: `${call} with token ${token}`, before, evidence: reported }
+  const entry = { action: 'effect.late_completion' as const, subject: effectId, ...actor, ...said }
+  await context.audit
+    .append(namespace, entry)
+    .catch((error: unknown) => context.log.error({ err: error, ...entry, evidence: null }, 'not in the audit'))
 }
 
 /** It happened: stores `result` (absent: null) for every later caller. */
-export async function complete(context: Context, namespace: string, request: CompleteRequest) {
+export async function complete(context: Context, namespace: string, request: CompleteRequest, actor: Actor) {
   context.checkResult(request.result)
   const result = request.result ?? new RawJson('null')
   const token = request.fencing_token
@@ -99,7 +112,9 @@ export async function complete(context: Context, namespace: string, request: Com
     throw effectProblem('result-conflict', 'The effect was completed with another result.', subject, record)
   }
   const problem = misfit(reply, subject, token)
-  if (problem.slug !== 'effect-not-found' && !same) suspectDouble(context, subject, token, 'complete')
+  if (problem.status === 409 && !same) {
+    await suspectDouble(context, subject, 'complete', { token, reported: result, actor, record })
+  }
   throw problem
 }
 
@@ -132,13 +147,20 @@ async function judge(
 
 /** Feeds breaker and retry metrics, and advises with the breaker as it is now. */
 async function tellJobs(context: Context, subject: Subject, record: EffectRecord, { facts, advice }: Verdict) {
-  if (facts.jobType === null) return { advice, breaker: { state: 'closed' } }
-  const after = await context.jobs.failed(subject, record, facts.jobType, facts.classification)
-  const told = after ? context.advise({ ...facts, circuitOpen: after.refuses }) : advice
-  const final = told.retry && advice.retry ? advice : told
-  if (!final.retry)
-    context.jobs.blocked(subject.namespace, facts.jobType, `${subject.effectId}:${record.token}`, final.reason)
-  return { advice: final, breaker: { state: after?.state ?? 'closed' } }
+  const { jobType, classification } = facts
+  if (jobType === null) return { advice, state: 'closed' }
+  const after = await context.jobs.failed(subject, record, jobType, classification)
+  const now = after ? context.advise({ ...facts, circuitOpen: after.refuses }) : advice
+  const told = now.retry && advice.retry ? advice : now
+  if (!told.retry) context.jobs.blocked(subject.namespace, jobType, `${subject.effectId}:${record.token}`, told.reason)
+  return { advice: told, state: after?.state ?? 'closed' }
+}
+
+/** Doubt about an earlier attempt makes an effect uncertain although this attempt is clear: then look first. */
+function doubted(context: Context, record: EffectRecord, { facts, advice }: Verdict): Verdict {
+  if (record.state !== 'uncertain' || advice.reason === 'reconcile_first') return { facts, advice }
+  const unclear: FailureFacts = { ...facts, execution: 'partial' }
+  return { facts: unclear, advice: context.advise(unclear) }
 }
 
 async function failedBody(
@@ -146,24 +168,27 @@ async function failedBody(
   subject: Subject,
   record: EffectRecord,
   replayed: boolean,
-  verdict: Verdict,
+  judged: Verdict,
 ) {
-  const { advice, breaker } = await tellJobs(context, subject, record, verdict)
-  const { classification } = verdict.facts
-  // Doubt about an earlier attempt can make an effect uncertain although this attempt is clear.
-  const doubtful = record.state === 'uncertain' && advice.reason !== 'reconcile_first'
-  const retry: RetryBody = {
-    ...(doubtful ? { ...advice, retry: false, reason: 'reconcile_first', wait_seconds: null } : advice),
-    not_before: instant(record.notBefore),
-    classification,
-    breaker,
+  const verdict = doubted(context, record, judged)
+  const { advice, state } = await tellJobs(context, subject, record, verdict)
+  const { classification, jobType } = verdict.facts
+  const { state: outcome, attempt, owner } = record
+  const { effectId: effect_id, namespace } = subject
+  const { failure_type, execution, code, exchange, market, rule } = classification
+  if (!replayed) {
+    context.decided({
+      ...{ at: new Date(subject.nowMs).toISOString(), namespace, job_type: jobType, attempt, effect_id, owner },
+      ...{ event_id: null, ...advice, breaker_state: state },
+      ...{ failure_type, execution, code, exchange, market, rule },
+    })
   }
-  const { state: outcome, attempt } = record
-  return { outcome, effect_id: subject.effectId, attempt, classification, retry, ...replayedIf(replayed) }
+  const retry: RetryBody = { ...advice, not_before: instant(record.notBefore), classification, breaker: { state } }
+  return { outcome, effect_id, attempt, classification, retry, ...replayedIf(replayed) }
 }
 
 /** It did not happen, or nobody knows: `released`, `failed` or `uncertain`. */
-export async function fail(context: Context, namespace: string, request: FailRequest) {
+export async function fail(context: Context, namespace: string, request: FailRequest, actor: Actor) {
   const { located, subject } = await held(context, namespace, request)
   const token = request.fencing_token
   const error = context.keepError(request.error)
@@ -185,7 +210,10 @@ export async function fail(context: Context, namespace: string, request: FailReq
   if (!accepted || !verdict) {
     const problem = misfit(reply, subject, token)
     const execution = request.execution ?? context.classify(request.error, subject.nowMs).execution
-    if (problem.slug === 'stale-token' && execution !== 'no') suspectDouble(context, subject, token, 'fail')
+    if (problem.slug === 'stale-token' && execution !== 'no') {
+      const record = 'record' in reply ? reply.record : undefined
+      await suspectDouble(context, subject, 'fail', { token, reported: new RawJson(error), actor, record })
+    }
     throw problem
   }
   if (reply.status === 'uncertain' && !reply.replayed) context.tellUncertain(subject, reply.record, 'reported')

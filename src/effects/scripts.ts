@@ -201,7 +201,7 @@ export const effectDelete = defineScript({
   name: 'effect-delete',
   flags: ['allow-oom'],
   keys: effectKeys,
-  args: ['effect_id', 'token'],
+  args: ['effect_id', 'token', 'call'],
   decode: ([status, nowUs, record]): DeleteReply =>
     status === 'not_found'
       ? { status }

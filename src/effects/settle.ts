@@ -1,9 +1,11 @@
 /** What a person, or a worker with evidence, decides about an effect: resolve and delete. */
-import { RawJson } from '../json.ts'
-import { invalidRequest } from '../problems.ts'
-import { type Actor, type Context, digest, notFound, staleToken } from './context.ts'
-import { effectProblem, historyBody, inProgressProblem, recordBody } from './present.ts'
-import { effectDelete, effectResolve } from './scripts.ts'
+import { randomUUID } from 'node:crypto'
+import type { Actor } from '../auth.ts'
+import type { RawJson } from '../json.ts'
+import { invalidRequest, type Problem } from '../problems.ts'
+import { type Context, digest, notFound, staleToken } from './context.ts'
+import { effectProblem, historyBody, inProgressProblem, recordBody, type Subject } from './present.ts'
+import { effectDelete, effectRead, type EffectRecord, effectResolve, type ResolveReply } from './scripts.ts'
 
 export const resolutions = ['executed', 'not_executed', 'abandoned'] as const
 
@@ -39,6 +41,42 @@ function resolvedBody(request: ResolveRequest): string {
   return JSON.stringify({ message: request.reason, code: request.resolution })
 }
 
+/** The record before the act, for the audit. Problem `effect-not-found`: then there is nothing to act on. */
+async function readBefore(context: Context, subject: Subject, key: string): Promise<EffectRecord> {
+  const seen = await context.store.run(effectRead, [key], {})
+  if (seen.status === 'not_found') throw notFound(subject)
+  return seen.record
+}
+
+const stateOf = ({ state, owner, attempt, token }: EffectRecord) => ({ state, owner, attempt, fencing_token: token })
+
+function resolveRefusal(reply: Exclude<ResolveReply, { status: 'resolved' }>, subject: Subject): Problem {
+  switch (reply.status) {
+    case 'not_found':
+      return notFound(subject)
+    case 'stale':
+      return staleToken(subject, reply.record)
+    case 'in_progress':
+      return inProgressProblem(subject, reply.record)
+    case 'already_settled':
+      return effectProblem('already-settled', `The effect is ${reply.record.state}.`, subject, reply.record)
+  }
+}
+
+function resolveArguments(request: ResolveRequest, actor: Actor, byWorker: boolean) {
+  const { effect_id, resolution, reason, fencing_token: token, evidence, result } = request
+  return {
+    effect_id,
+    token: token ?? '',
+    call: digest(resolution, reason, token, evidence?.text, result?.text, actor.user, actor.on_behalf_of),
+    resolution,
+    uncertain_only: byWorker ? '1' : '',
+    by: actor.user,
+    reason,
+    body: resolvedBody(request),
+  }
+}
+
 /** Settles an effect; the token moves on, so the old holder is stale. Answers the record. */
 export async function resolve(
   context: Context,
@@ -50,54 +88,49 @@ export async function resolve(
   checkResolve(request, byWorker)
   context.checkResult(request.result)
   const { effectId, keys } = context.locate(namespace, request)
-  const { resolution, reason, fencing_token: token, evidence, result } = request
-  const clock = await context.store.clock()
-  const reply = await context.store.run(effectResolve, keys, {
-    effect_id: effectId,
-    token: token ?? '',
-    call: digest(resolution, reason, token, evidence?.text, result?.text, actor.user, actor.on_behalf_of),
-    floor_us: clock.floorUs(),
-    resolution,
-    uncertain_only: byWorker ? '1' : '',
-    by: actor.user,
-    reason,
-    body: resolvedBody(request),
-  })
   const subject = await context.subject(namespace, effectId)
-  switch (reply.status) {
-    case 'not_found':
-      throw notFound(subject)
-    case 'stale':
-      throw staleToken(subject, reply.record)
-    case 'in_progress':
-      throw inProgressProblem(subject, reply.record)
-    case 'already_settled':
-      throw effectProblem('already-settled', `The effect is ${reply.record.state}.`, subject, reply.record)
-    case 'resolved':
-      if (!reply.replayed) {
-        context.events.emit({ event: 'effect.resolved', namespace, effect_id: effectId, resolution, user: actor.user })
-      }
-      return {
-        ...recordBody(subject, reply.record),
-        history: historyBody(reply.history),
-        ...(reply.replayed ? { replayed: true } : {}),
-      }
+  const before = await readBefore(context, subject, keys[0])
+  const { resolution, reason, evidence = null } = request
+  const args = resolveArguments(request, actor, byWorker)
+
+  async function perform() {
+    const clock = await context.store.clock()
+    const reply = await context.store.run(effectResolve, keys, { ...args, floor_us: clock.floorUs() })
+    if (reply.status !== 'resolved') throw resolveRefusal(reply, subject)
+    return reply
+  }
+
+  const repeated = before.ended === `resolve:${args.call}`
+  const said = { reason, before: stateOf(before), after: { resolution }, evidence }
+  const entry = { action: 'effect.resolve' as const, subject: effectId, ...actor, ...said }
+  const reply = repeated ? await perform() : await context.audit.act(namespace, entry, perform)
+  if (!reply.replayed) {
+    context.events.emit({ event: 'effect.resolved', namespace, effect_id: effectId, resolution, user: actor.user })
+  }
+  return {
+    ...recordBody(subject, reply.record),
+    history: historyBody(reply.history),
+    ...(reply.replayed ? { replayed: true } : {}),
   }
 }
 
 /** Forgets a settled or released record; its token is remembered for the retention. */
 export async function remove(context: Context, namespace: string, request: DeleteRequest, actor: Actor): Promise<void> {
   const { effectId, keys } = context.locate(namespace, request)
-  const reply = await context.store.run(effectDelete, keys, { effect_id: effectId, token: request.fencing_token ?? '' })
   const subject = await context.subject(namespace, effectId)
-  switch (reply.status) {
-    case 'not_found':
-      throw notFound(subject)
-    case 'stale':
-      throw staleToken(subject, reply.record)
-    case 'not_settled':
+  const before = await readBefore(context, subject, keys[0])
+  const args = { effect_id: effectId, token: request.fencing_token ?? '', call: digest(randomUUID()) }
+
+  async function perform(): Promise<void> {
+    const reply = await context.store.run(effectDelete, keys, args)
+    if (reply.status === 'not_found') throw notFound(subject)
+    if (reply.status === 'stale') throw staleToken(subject, reply.record)
+    if (reply.status === 'not_settled') {
       throw effectProblem('not-settled', `The effect is ${reply.record.state}.`, subject, reply.record)
-    case 'deleted':
-      context.events.emit({ event: 'effect.deleted', namespace, effect_id: effectId, user: actor.user })
+    }
   }
+
+  const said = { reason: request.reason, before: stateOf(before), after: null }
+  await context.audit.act(namespace, { action: 'effect.delete', subject: effectId, ...actor, ...said }, perform)
+  context.events.emit({ event: 'effect.deleted', namespace, effect_id: effectId, user: actor.user })
 }

@@ -1,6 +1,6 @@
 /**
  * Every Prometheus metric of the service; docs/metrics.md explains each. Labels come from closed lists, never from callers:
- * an effect type that is neither built in nor configured is `other`.
+ * an effect type that is neither built in nor configured is `other`, as is a job type that is not configured.
  */
 import { collectDefaultMetrics, Counter, Gauge, Histogram, Registry } from 'prom-client'
 import { version } from '../paths.ts'
@@ -11,11 +11,17 @@ const buckets = [0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5
 /** How many effects of each type are in progress and uncertain. */
 export type EffectCounts = ReadonlyMap<string, { in_progress: number; uncertain: number }>
 
+/** The breakers that are remembered, one for each namespace and job type. */
+export type BreakerStates = readonly { jobType: string; state: (typeof breakerStates)[number] }[]
+const breakerStates = ['closed', 'open', 'half_open'] as const
+
 /** Where gauges look when they are scraped; none of them may throw or take long. */
 export type Sources = {
   memory: () => { used_bytes: number; budget_bytes: number | null }
   /** Null where Redis cannot say in time: the gauge is left out then. */
   effects: () => Promise<EffectCounts | null>
+  /** Null where Redis cannot say in time. */
+  breakers: () => Promise<BreakerStates | null>
   storeSilentSeconds: () => number
 }
 
@@ -61,6 +67,21 @@ function storeMetrics(registers: Registry[]) {
   }
 }
 
+/** What could not be kept although the call that it belongs to was answered. */
+function recordMetrics(registers: Registry[]) {
+  const lost = new Counter({
+    name: 'effectonce_records_lost_total',
+    help: 'Audit lines, events and retry records that could not be written.',
+    labelNames: ['kind'] as const,
+    registers,
+  })
+  return {
+    auditLinesLost: (lines: number) => lost.inc({ kind: 'audit_line' }, lines),
+    eventsLost: (events: number) => lost.inc({ kind: 'event' }, events),
+    retryRecordsLost: (records: number) => lost.inc({ kind: 'retry_record' }, records),
+  }
+}
+
 function effectMetrics(registers: Registry[], typeLabel: (type: string) => string) {
   const claims = new Counter({
     name: 'effectonce_claims_total',
@@ -96,6 +117,41 @@ function effectGauge(registers: Registry[], knownTypes: readonly string[], read:
           this.inc({ type: label, state }, counts.get(type)?.[state] ?? 0)
         }
       }
+    },
+  })
+}
+
+function breakerMetrics(registers: Registry[], labelOf: (jobType: string) => string) {
+  const transitions = new Counter({
+    name: 'effectonce_breaker_transitions_total',
+    help: 'Changes of state that this process made, by the state after them.',
+    labelNames: ['job_type', 'to'] as const,
+    registers,
+  })
+  return {
+    breakerTransition: (jobType: string, to: string) => transitions.inc({ job_type: labelOf(jobType), to }),
+  }
+}
+
+function breakerGauge(registers: Registry[], knownJobTypes: readonly string[], read: Sources['breakers']): void {
+  new Gauge({
+    name: 'effectonce_breaker_state',
+    help: 'Breakers by job type and state, over all namespaces; absent while Redis cannot say.',
+    labelNames: ['job_type', 'state'] as const,
+    registers,
+    async collect() {
+      const states = await read()
+      this.reset()
+      if (states === null) return
+      for (const job_type of [...knownJobTypes, 'other']) {
+        for (const state of breakerStates) this.set({ job_type, state }, 0)
+      }
+      for (const { jobType, state } of states) {
+        this.inc({ job_type: knownJobTypes.includes(jobType) ? jobType : 'other', state })
+      }
+      // A configured one that nothing is remembered of is closed.
+      const remembered = new Set(states.map(({ jobType }) => jobType))
+      for (const job_type of knownJobTypes) if (!remembered.has(job_type)) this.set({ job_type, state: 'closed' }, 1)
     },
   })
 }
@@ -136,20 +192,24 @@ function processMetrics(registry: Registry): void {
   build.set({ version, node: process.version }, 1)
 }
 
-/** `knownTypes`: effect types that get a label of their own. */
-export function createMetrics(knownTypes: readonly string[]) {
+/** Effect types and job types that get a label of their own; all others are `other`. */
+export function createMetrics(knownTypes: readonly string[], knownJobTypes: readonly string[] = []) {
   const registry = new Registry()
   const registers = [registry]
   const typeLabel = (type: string): string => (knownTypes.includes(type) ? type : 'other')
+  const jobTypeLabel = (jobType: string): string => (knownJobTypes.includes(jobType) ? jobType : 'other')
   processMetrics(registry)
   return {
     registry,
     ...requestMetrics(registers),
     ...storeMetrics(registers),
     ...effectMetrics(registers, typeLabel),
+    ...recordMetrics(registers),
+    ...breakerMetrics(registers, jobTypeLabel),
     /** Adds the gauges that look when they are scraped; once. */
     watch(sources: Sources): void {
       effectGauge(registers, knownTypes, sources.effects)
+      breakerGauge(registers, knownJobTypes, sources.breakers)
       stateGauges(registers, sources)
     },
   }

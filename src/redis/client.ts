@@ -162,7 +162,7 @@ function judge(link: Link, trouble: Exclude<StoreTrouble, { kind: 'bug' }>, run:
     : trouble.reason === 'unavailable'
       ? (link.refusal ?? 'unavailable')
       : trouble.reason
-  const pauseMs = Math.min(100, 5 * 2 ** run.tries)
+  const pauseMs = Math.min(limits.storeRetryPauseMs, 5 * 2 ** run.tries)
   const patienceMs = unknown || run.outcomeUnknown ? limits.storeDeadlineMs : limits.storeRetryWhileAwayMs
   const spentMs = performance.now() - run.startMs + pauseMs + (unknown ? limits.storeCommandTimeoutMs : 0)
   if (spentMs <= patienceMs && passing.has(reason)) return { again: true, pauseMs }

@@ -49,7 +49,7 @@ export type DecisionsDependencies = {
 export type DecisionLine = {
   at: string
   namespace: string
-  job_type: string
+  job_type: string | null
   attempt: number
   effect_id: string | null
   owner: string | null

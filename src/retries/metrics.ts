@@ -126,12 +126,12 @@ function createRecording({ store, keys, settings, log, newId, observe }: RetryMe
 
   return {
     /** Counts it, and resolves when it is counted. Throws `store-unavailable`. */
-    async record(namespace: string, jobType: string, record: RetryRecord): Promise<void> {
+    record: async (namespace: string, jobType: string, record: RetryRecord): Promise<void> => {
       const events = eventsOf(jobType, record)
       if (events.length > 0) await send(namespace, jobType, events)
     },
     /** Counts it soon; never throws, and nobody waits. What cannot be counted is logged and counted as lost. */
-    recordLater(namespace: string, jobType: string, record: RetryRecord): void {
+    recordLater: (namespace: string, jobType: string, record: RetryRecord): void => {
       const events = eventsOf(jobType, record)
       if (events.length > 0) queue.add(namespace, jobType, events)
     },
@@ -144,7 +144,7 @@ function createBudget({ store, keys, settings, newId }: RetryMetricsDependencies
   const identify = createIdentify(newId)
   return {
     /** Whether a retry now would be over the budget of the fleet. Records nothing; without a budget asks nobody. */
-    async budgetSpent(namespace: string, jobType: string): Promise<boolean> {
+    budgetSpent: async (namespace: string, jobType: string): Promise<boolean> => {
       const budget = settings.budget(jobType)
       if (budget === null) return false
       const args = { slice_ms: sliceMs(budget), ratio: budget.ratio, spare: spareRetries(budget) }
@@ -158,7 +158,7 @@ function createBudget({ store, keys, settings, newId }: RetryMetricsDependencies
      * A first attempt is one fact whoever tells of it: under the effect's id, else the event_id, the claim of a job type,
      * `attempt` with number 1 and the decision about attempt 1 count it once.
      */
-    async settle(namespace: string, jobType: string, record: DecisionRecord) {
+    settle: async (namespace: string, jobType: string, record: DecisionRecord) => {
       const budget = settings.budget(jobType)
       const decision = identify(jobType, 'decision', record.event_id)
       const first = identify(jobType, 'first_attempt', record.effect_id ?? record.event_id)
@@ -196,7 +196,7 @@ function createReading({ store, keys, settings }: RetryMetricsDependencies) {
   return {
     allCounts: (namespace: string) => allCounts(namespace, settings.windowMinutes),
 
-    async readAll(namespace: string, windowMinutes = settings.windowMinutes): Promise<AllMetricsBody> {
+    readAll: async (namespace: string, windowMinutes = settings.windowMinutes): Promise<AllMetricsBody> => {
       const counts = await allCounts(namespace, windowMinutes)
       const together = emptyCounts()
       for (const { window } of counts.values()) addCounts(together, window)
@@ -205,7 +205,11 @@ function createReading({ store, keys, settings }: RetryMetricsDependencies) {
     },
 
     /** One never seen has 0 everywhere. */
-    async readOne(namespace: string, jobType: string, windowMinutes = settings.windowMinutes): Promise<MetricsBody> {
+    readOne: async (
+      namespace: string,
+      jobType: string,
+      windowMinutes = settings.windowMinutes,
+    ): Promise<MetricsBody> => {
       return describeCounts((await countsOf(namespace, jobType, windowMinutes)).window, windowMinutes)
     },
   }

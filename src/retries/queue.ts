@@ -51,7 +51,7 @@ export function createQueue<Item>({ send, lost }: QueueDependencies<Item>) {
   }
 
   return {
-    add(namespace: string, jobType: string, items: readonly Item[]): void {
+    add: (namespace: string, jobType: string, items: readonly Item[]): void => {
       if (waiting + items.length > limits.retryQueueMax) return lost(items.length, undefined)
       const key = `${namespace}/${jobType}`
       const group = groups.get(key) ?? { namespace, jobType, items: [] }
@@ -61,7 +61,7 @@ export function createQueue<Item>({ send, lost }: QueueDependencies<Item>) {
       running ??= work()
     },
     /** Resolves when nothing waits any more; from now on the first failure loses all that waits, so it ends soon. */
-    async flush(): Promise<void> {
+    flush: async (): Promise<void> => {
       flushing = running !== undefined
       await running
     },

@@ -37,7 +37,7 @@ function numberReader(text: string) {
   let at = 0
   return {
     more: () => at < text.length,
-    next(): number {
+    next: (): number => {
       let value = 0
       for (let unit = 1; ; unit *= 64) {
         const code = text.charCodeAt(at++)

@@ -25,6 +25,7 @@ function ownMetrics() {
   metrics.watch({
     memory: () => ({ used_bytes: 1, budget_bytes: 2 }),
     effects: async () => new Map(),
+    breakers: async () => [],
     storeSilentSeconds: () => 0,
   })
   const all = metrics.registry.getMetricsAsArray() as unknown as { name: string; type: string; labelNames: string[] }[]
@@ -62,7 +63,7 @@ t.test(
     t.same(rows.map(([name]) => name).toSorted(), [...new Set(read)].toSorted())
     const { server } = parseConfig('', {}, null)
     for (const [name = '', byDefault] of rows) {
-      const value = (server as Record<string, unknown>)[name.toLowerCase()] ?? null
+      const value = (server as Record<string, string | number | boolean | null>)[name.toLowerCase()] ?? null
       if (value === null) t.match(byDefault, /^none/, name)
       else t.equal(byDefault, String(value), name)
     }

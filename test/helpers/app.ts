@@ -106,7 +106,8 @@ export async function startApp(
   }
 }
 
-async function request(
+/** One request through every hook and schema of `app`; only the socket is left out. */
+export async function request(
   app: FastifyInstance,
   method: string,
   url: string,

@@ -4,25 +4,24 @@
  */
 import { randomUUID } from 'node:crypto'
 import { fastify } from 'fastify'
-import tap from 'tap'
 import { failureRoutes } from '../../routes/failures.ts'
 import { retryRoutes } from '../../routes/retries.ts'
 import { createAudit } from '../../src/audit/audit.ts'
-import { createAuth } from '../../src/auth.ts'
+import { type Authenticate, createAuth } from '../../src/auth.ts'
 import { type Config, jobTypeConfig, maxAttempts, parseConfig } from '../../src/config.ts'
 import { createClassifier } from '../../src/failures/classify.ts'
 import { readBodies } from '../../src/http/body.ts'
 import { handleError } from '../../src/http/errors.ts'
 import { problemSchema } from '../../src/http/fields.ts'
 import { type Components, jsonSchema } from '../../src/http/json-schema.ts'
-import { authorisation, createDeclare } from '../../src/http/operation.ts'
+import { authorisation, createDeclare, type Declare } from '../../src/http/operation.ts'
 import { createLog } from '../../src/observability/log.ts'
 import { connectStore } from '../../src/redis/client.ts'
 import { createKeys } from '../../src/redis/keys.ts'
 import { loadPreludes } from '../../src/redis/scripts.ts'
 import { createRetries, createRetryMetrics } from '../../src/retries/retries.ts'
 import type { FailureReport } from '../../src/retries/decisions.ts'
-import { type Answer, makeKey, request, sharedRedis } from './app.ts'
+import { type Answer, makeKey, sharedRedis } from './app.ts'
 import { randomNamespace } from './redis-server.ts'
 
 export interface RetryAppOptions {
@@ -81,6 +80,19 @@ function buildRetries(config: Config, { store, keys }: ReturnType<typeof connect
   }
 }
 
+async function serve(authenticate: Authenticate, declareRoutes: (declare: Declare) => void) {
+  const app = fastify({ routerOptions: { maxParamLength: 256 } })
+  const components: Components = new Map()
+  jsonSchema(problemSchema, 'output', components)
+  readBodies(app)
+  app.decorateRequest('principal')
+  app.addHook('onRequest', authorisation(authenticate, false))
+  app.setErrorHandler(handleError)
+  await app.register(async (scope) => declareRoutes(createDeclare(scope, components)))
+  await app.ready()
+  return app
+}
+
 /** Builds it; the end of the test closes it. Calls are an operator's unless `as` names another role. */
 export async function startRetryApp(t: Closer, options: RetryAppOptions = {}) {
   const namespace = options.namespace ?? randomNamespace()
@@ -93,25 +105,23 @@ export async function startRetryApp(t: Closer, options: RetryAppOptions = {}) {
     worker: makeKey('worker', namespace),
     operator: makeKey('operator', namespace),
   }
-  const app = fastify({ routerOptions: { maxParamLength: 256 } })
-  const components: Components = new Map()
-  jsonSchema(problemSchema, 'output', components)
-  readBodies(app)
-  app.decorateRequest('principal')
-  app.addHook('onRequest', authorisation(createAuth(Object.values(keysOf).map(({ entry }) => entry), false), false)) // prettier-ignore
-  app.setErrorHandler(handleError)
-  await app.register(async (scope) => {
-    const declare = createDeclare(scope, components)
+  const entries = Object.values(keysOf).map(({ entry }) => entry)
+  const app = await serve(createAuth(entries, false), (declare) => {
     retryRoutes(declare, built.retries)
     failureRoutes(declare, built.classifier, Date.now)
   })
-  await app.ready()
   t.teardown(async () => {
     await app.close()
     link.store.close()
   })
-  const callAs = (role: keyof typeof keysOf, method: string, path: string, body?: unknown): Promise<Answer> =>
-    request(app, method, `/api/v1${path}`, body, keysOf[role].headers)
+  async function callAs(role: keyof typeof keysOf, method: string, path: string, body?: unknown): Promise<Answer> {
+    const json = body === undefined ? {} : { payload: JSON.stringify(body) }
+    const headers = { ...keysOf[role].headers, ...(body === undefined ? {} : { 'content-type': 'application/json' }) }
+    const answer = await app.inject({ method: method as 'GET', url: `/api/v1${path}`, headers, ...json })
+    const text = answer.payload
+    const parsed: unknown = /json/.test(String(answer.headers['content-type'])) ? JSON.parse(text) : undefined
+    return { status: answer.statusCode, headers: answer.headers, body: parsed, text }
+  }
   return {
     ...{ namespace, around, callAs, ...built },
     call: (method: string, path: string, body?: unknown) => callAs('operator', method, path, body),
@@ -119,4 +129,3 @@ export async function startRetryApp(t: Closer, options: RetryAppOptions = {}) {
 }
 
 export type RetryApp = Awaited<ReturnType<typeof startRetryApp>>
-export { tap as t }

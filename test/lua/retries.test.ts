@@ -108,7 +108,7 @@ t.test(
     await t.rejects(record('default', 'job', { kind: 'success' }), { message: 'Redis cannot be reached.' })
     await waitFor(() => lost() > dropped)
     await flush()
-  t.equal(lost(), limits.retryQueueMax + 100, 'a flush ends at the first failure')
+    t.equal(lost(), limits.retryQueueMax + 100, 'a flush ends at the first failure')
   },
 )
 

@@ -391,7 +391,7 @@ t.test(
     const alive = await hold(effect, { lease_seconds: 60 })
     const ids = new Set(silent.map(({ effect_id }) => effect_id))
     const events = () =>
-      apps.flatMap(({ events }) => events).filter((event) => 'effect_id' in event && ids.has(event.effect_id))
+      apps.flatMap(({ events }) => events).filter((event) => 'effect_id' in event && ids.has(String(event.effect_id)))
     const startMs = performance.now()
     await waitFor(() => events().length >= 5, 3000)
     t.ok(performance.now() - startMs < 1300, 'a second after the lease of 0.3 s')
