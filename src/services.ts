@@ -17,6 +17,7 @@ import { createClassifier } from './failures/classify.ts'
 import { keptError } from './failures/kept.ts'
 import { createCounts } from './observability/counts.ts'
 import { createHealth } from './observability/health.ts'
+import { inTime } from './observability/in-time.ts'
 import { createMetrics, type Metrics } from './observability/metrics.ts'
 import { createSystem } from './observability/system.ts'
 import { invalidRequest, Problem } from './problems.ts'
@@ -114,7 +115,7 @@ function createRecords({ config, address, log, store, keys, events, metrics, nam
   logEvents(events, log)
   return {
     ...{ audit, auditFiles, eventWriter, eventFeed },
-    start: audit.start,
+    start: () => audit.start(),
     /** Writes what still waits. */
     async stop(): Promise<void> {
       audit.stop()
@@ -215,9 +216,9 @@ function observationOf(
   })
   const system = createSystem({
     ...{ health, counts, memory: memory.read, inspection: inspector.latest },
-    breakersNotClosed: async (namespace) => {
-      const states = await breakers.states(namespace)
-      return states.filter(({ state }) => state !== 'closed').map(({ jobType }) => jobType)
+    async breakersNotClosed(namespace) {
+      const states = await inTime(breakers.states(namespace))
+      return states && states.filter(({ state }) => state !== 'closed').map(({ jobType }) => jobType)
     },
     privateRedis: config.redis.url === null,
     processes: 1,
@@ -226,7 +227,7 @@ function observationOf(
   metrics.watch({
     memory: memory.read,
     effects: counts.all,
-    breakers: () => breakerStates().catch(() => null),
+    breakers: () => inTime(breakerStates()),
     storeSilentSeconds: store.silentSeconds,
   })
   return { health, system }

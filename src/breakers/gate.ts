@@ -77,8 +77,6 @@ export function createGate(context: Context, tellWouldBlock: TellWouldBlock) {
   }
 }
 
-export type Gate = ReturnType<typeof createGate>
-
 /** Permits exist only while a breaker is half-open: while it is closed nothing is asked. */
 async function changePermit(context: Context, namespace: string, jobType: string, permit: string, extendMs: number) {
   const { record } = await current(context, namespace, jobType)

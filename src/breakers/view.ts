@@ -111,5 +111,3 @@ export function createView(
     stop,
   }
 }
-
-export type View = ReturnType<typeof createView>

@@ -45,9 +45,11 @@ h3{margin:2.4rem 0 .3rem;font-size:1.08rem}h4{margin:1.1rem 0 .3rem;font-size:.9
 h2,h3{scroll-margin-top:1rem}.dim{color:var(--dim)}.method{font-weight:700;font-size:.8em;margin-right:.5em}
 .get{color:var(--get)}.post{color:var(--post)}.delete{color:var(--delete)}
 .scroll{overflow-x:auto}table{border-collapse:collapse;width:100%;font-size:.92em}
-th,td{text-align:left;vertical-align:top;padding:.4rem .8rem .4rem 0;border-bottom:1px solid var(--line)}th{color:var(--dim);font-weight:600}th:first-child{width:13rem}.answers th:first-child{width:5rem}
+th,td{text-align:left;vertical-align:top;padding:.4rem .8rem .4rem 0;border-bottom:1px solid var(--line)}
+th{color:var(--dim);font-weight:600}th:first-child{width:13rem}.answers th:first-child{width:5rem}
 summary{cursor:pointer;color:var(--link)}details{margin:.2rem 0}
-@media(max-width:60rem){.page{display:block}nav{position:static;height:auto;max-height:16rem;border-right:0;border-bottom:1px solid var(--line)}main{padding:1.2rem}}`
+@media(max-width:60rem){.page{display:block}nav{position:static;height:auto;max-height:16rem;border-right:0;
+border-bottom:1px solid var(--line)}main{padding:1.2rem}}`
 
 /** A whole document. */
 export function page(title: string, body: Html): string {

@@ -1,6 +1,6 @@
 /** How many effects are in progress and uncertain: counted in Redis, kept for a moment, never waited for long. */
-import { setTimeout as sleep } from 'node:timers/promises'
 import { limits } from '../limits.ts'
+import { inTime } from './in-time.ts'
 import type { EffectCounts } from './metrics.ts'
 
 type Known = { counts: EffectCounts; atMs: number }
@@ -49,13 +49,6 @@ export function createCounts(count: (namespace: string) => Promise<EffectCounts>
     const all: EffectCounts[] = []
     for (const namespace of namespaces) all.push(await fresh(namespace))
     return sum(all)
-  }
-
-  async function inTime(counting: Promise<EffectCounts>): Promise<EffectCounts | null> {
-    const answered = counting.catch(() => null)
-    const given = new AbortController()
-    const late = sleep(limits.countsWaitMs, null, { signal: given.signal }).catch(() => null)
-    return Promise.race([answered, late]).finally(() => given.abort())
   }
 
   return {

@@ -53,7 +53,10 @@ export const system = z
       .record(z.string(), inFlight)
       .nullable()
       .meta({ description: 'Effects of your namespace that are not settled, by type; null where Redis cannot say.' }),
-    breakers_not_closed: z.array(z.string()).meta({ description: 'Job types of your namespace.' }),
+    breakers_not_closed: z
+      .array(z.string())
+      .nullable()
+      .meta({ description: 'Job types of your namespace; null while Redis cannot say.' }),
     memory: z
       .object({ used_bytes: z.number(), budget_bytes: z.number().nullable() })
       .meta({ id: 'MemoryUse', description: 'Of all namespaces together, estimated.' }),

@@ -10,7 +10,8 @@ export type SystemDependencies = {
   counts: Pick<Counts, 'of'>
   memory: () => { used_bytes: number; budget_bytes: number | null }
   /** Job types of a namespace whose breaker is not closed. */
-  breakersNotClosed: (namespace: string) => Promise<string[]>
+  /** Null where Redis cannot say in time. */
+  breakersNotClosed: (namespace: string) => Promise<string[] | null>
   /** Whether the service runs its own Redis. */
   privateRedis: boolean
   processes: number

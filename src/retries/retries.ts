@@ -1,6 +1,6 @@
 /** Retries: the decision, what is recorded, and the metrics, over one Redis for all replicas. */
 import { createDecisions, type DecisionsDependencies } from './decisions.ts'
-import { createRetryMetrics, type RetryMetrics, type RetryMetricsDependencies } from './metrics.ts'
+import type { RetryMetrics } from './metrics.ts'
 import { retryMetricsText } from './prometheus.ts'
 import { createReset, type ResetDependencies } from './reset.ts'
 
@@ -22,5 +22,4 @@ export function createRetries(
   }
 }
 
-export { createRetryMetrics, type RetryMetricsDependencies }
 export type Retries = ReturnType<typeof createRetries>

@@ -51,9 +51,9 @@ export interface TestApp {
   /** Everything that was emitted so far, oldest first. */
   events: ServiceEvent[]
   /** One request. A string or a Buffer is sent as it is, anything else as its JSON. */
-  call(method: string, url: string, body?: unknown, headers?: Record<string, string>): Promise<Answer>
+  call: (method: string, url: string, body?: unknown, headers?: Record<string, string>) => Promise<Answer>
   /** Moves the clock of every app on this Redis by so many seconds more; a negative number moves it back. */
-  moveClock(seconds: number): Promise<void>
+  moveClock: (seconds: number) => Promise<void>
 }
 
 /** An API key as the configuration lists it, and the headers of a call with it. */

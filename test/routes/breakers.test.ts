@@ -1,7 +1,7 @@
 /** The breaker calls, and how effects meet breakers, through the whole service. */
 import t from 'tap'
 import { makeKey, startApp, type TestApp } from '../helpers/app.ts'
-import { effectCalls, newEffect, rejected } from '../helpers/effects.ts'
+import { effectCalls, newEffect } from '../helpers/effects.ts'
 import { randomNamespace } from '../helpers/redis-server.ts'
 
 let jobs = 0
@@ -150,7 +150,7 @@ t.test('roles, and namespaces that see nothing of each other', async (t) => {
     reader: makeKey('reader', one),
     worker: makeKey('worker', one),
     operator: makeKey('operator', one),
-    stranger: makeKey('operator', two),
+    stranger: makeKey('operator', two, 'stranger'),
   }
   const entries = Object.values(keys).map(({ entry }) => entry)
   const app = await startApp(t, { config: JSON.stringify({ auth: { keys: entries } }) })
@@ -198,11 +198,11 @@ t.test('a claim meets its breaker: refused without a trace, then the probe close
 
 t.test('ten failed effects open the breaker, each counted once however often its fail is sent', async (t) => {
   const app = await startApp(t)
-  const { hold, fail } = effectCalls(app)
+  const effects = effectCalls(app)
   const job_type = newJob()
   for (let i = 0; i < 10; i++) {
-    const { held } = await hold(newEffect(), { job_type, owner: `bot-${i}` })
-    for (let sent = 0; sent < 3; sent++) t.equal((await fail({ ...held, error: unavailable })).status, 200)
+    const { held } = await effects.hold(newEffect(), { job_type, owner: `bot-${i}` })
+    for (let sent = 0; sent < 3; sent++) t.equal((await effects.fail({ ...held, error: unavailable })).status, 200)
     t.match((await app.call('GET', path(job_type))).body, { failure_count: i + 1 })
   }
   t.match((await app.call('GET', path(job_type))).body, { state: 'open', version: 1 })
@@ -212,13 +212,21 @@ t.test('ten failed effects open the breaker, each counted once however often its
 
 t.test('failures that say nothing about the venue leave the breaker alone', async (t) => {
   const app = await startApp(t)
-  const { hold, fail } = effectCalls(app)
+  const effects = effectCalls(app)
   const job_type = newJob()
-  const { held } = await hold(newEffect(), { job_type })
-  t.match((await fail({ ...held, ...rejected })).body, {
-    outcome: 'failed',
-    classification: { counts_for_breaker: false },
-  })
+  const { held } = await effects.hold(newEffect(), { job_type })
+  t.match(
+    (
+      await effects.fail({
+        ...held,
+        error: { code: -2010, exchange: 'binance', message: 'Account has insufficient balance.' },
+      })
+    ).body,
+    {
+      outcome: 'failed',
+      classification: { counts_for_breaker: false },
+    },
+  )
   t.match((await app.call('GET', path(job_type))).body, { state: 'closed', failure_count: 0 })
 })
 

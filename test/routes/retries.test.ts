@@ -178,7 +178,7 @@ t.test('where nothing happened every figure is 0', async (t) => {
   const rates = ['rate_per_minute', 'success_rate', 'failure_rate', 'block_rate'].map((name) => [`retry_${name}`, 0])
   const empty = {
     time_window_minutes: 5,
-    ...Object.fromEntries(rates),
+    ...(Object.fromEntries(rates) as Record<string, number>),
     avg_attempts: 0,
     totals: { attempts: 0, successes: 0, failures: 0, blocked: 0 },
     blocked_by_reason: {},
@@ -294,7 +294,7 @@ t.test('what is not a valid call is refused, names the place and records nothing
     ['GET', '/jobs/metrics/_other', undefined, '{job_type}'],
   ]
   for (const [method, path, body, pointer] of places) {
-    const { status, body: problem } = await app.call(method, path, body)
+    const { status, body: problem }: { status: number; body: unknown } = await app.call(method, path, body)
     t.match(
       [status, problem],
       [400, { code: 'invalid-request', errors: [{ pointer }] }],

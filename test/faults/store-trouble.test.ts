@@ -1,0 +1,341 @@
+/** Every trouble of Redis is a 503 that says which, in time, and ends without help; nothing is granted meanwhile. */
+import t, { type Test } from 'tap'
+import { mkdir, rm } from 'node:fs/promises'
+import net from 'node:net'
+import path from 'node:path'
+import { type Answer, startApp, type TestApp } from '../helpers/app.ts'
+import { effectCalls, newEffect, rejected } from '../helpers/effects.ts'
+import {
+  freePort,
+  redisCli,
+  type RedisOptions,
+  type RedisServer,
+  startRedis,
+  waitFor,
+} from '../helpers/redis-server.ts'
+
+const answerMsMax = 3000
+
+type Scene = TestApp & ReturnType<typeof effectCalls> & { cli: (...args: (string | number)[]) => Promise<unknown> }
+
+/** A service on a Redis of its own, that has answered once. */
+async function scene(t: Test, options: RedisOptions = {}, url?: (redis: RedisServer) => string): Promise<Scene> {
+  const redis = await startRedis(t, options)
+  const app = await startApp(t, { redis, ...(url ? { redisUrl: url(redis) } : {}) })
+  const calls = effectCalls(app)
+  const cli = (...args: (string | number)[]) => redisCli(redis.port, ...args)
+  return { ...app, ...calls, cli }
+}
+
+/** The answer of a call, which has come in time. */
+async function inTime(t: Test, call: Promise<Answer>): Promise<Answer> {
+  const startMs = performance.now()
+  const answer = await call
+  const tookMs = performance.now() - startMs
+  t.ok(tookMs < answerMsMax, `answered after ${Math.round(tookMs)} ms`)
+  return answer
+}
+
+/** That a call is refused because of the store, and for which reason. */
+async function refused(t: Test, call: Promise<Answer>, reason: string | RegExp): Promise<void> {
+  const { status, body, headers } = await inTime(t, call)
+  t.equal(status, 503)
+  t.match(body, { code: 'store-unavailable', type: '/problems/store-unavailable' })
+  t.match(body.reason, reason)
+  t.ok(Number(headers['retry-after']) >= 1, 'with Retry-After')
+}
+
+/** Waits until a claim is granted again. */
+async function recovered(t: Test, { claim }: Scene): Promise<void> {
+  const status = await waitFor(async () => {
+    const answer = await claim(newEffect())
+    t.not(answer.status, 500)
+    return answer.status === 201 && answer.status
+  }, 10_000)
+  t.equal(status, 201, 'without help')
+}
+
+t.test('Redis is away', async (t) => {
+  const at = await scene(t)
+  const { held } = await at.hold(newEffect())
+  await at.redis.kill('SIGKILL')
+  await refused(t, at.claim(newEffect()), 'unavailable')
+  await refused(t, at.complete(held), 'unavailable')
+  await refused(t, at.list(), 'unavailable')
+  await at.redis.restart()
+  await recovered(t, at)
+})
+
+t.test('Redis is away when the service starts', async (t) => {
+  const at = await scene(t)
+  await at.redis.stop()
+  const late = await startApp(t, { redis: at.redis })
+  const calls = effectCalls(late)
+  await refused(t, calls.claim(newEffect()), 'unavailable')
+  await at.redis.restart()
+  await recovered(t, { ...at, ...late, ...calls })
+})
+
+t.test('Redis hangs, and grants nothing when it goes on', async (t) => {
+  const at = await scene(t)
+  const started = await at.hold(newEffect())
+  const effects = Array.from({ length: 20 }, () => newEffect())
+  await at.redis.kill('SIGSTOP')
+  const answers = await Promise.all([
+    refused(t, at.get(started.effect_id), 'unavailable'),
+    refused(t, at.complete({ ...started.held, result: 1 }), 'outcome_unknown'),
+    ...effects.map((effect) => refused(t, at.claim(effect), 'outcome_unknown')),
+  ])
+  t.equal(answers.length, 22)
+  await at.redis.kill('SIGCONT')
+  await recovered(t, at)
+  for (const effect of effects) {
+    const { status, body } = await at.claim(effect)
+    t.equal(status, 201, 'nobody holds what nobody was granted')
+    t.equal(body.attempt, 1)
+  }
+  const again = await at.complete({ ...started.held, result: 1 })
+  t.equal(again.status, 200, 'what happened can be reported again')
+})
+
+t.test('Redis hangs for less than a call', async (t) => {
+  const at = await scene(t)
+  await at.hold(newEffect())
+  await at.redis.kill('SIGSTOP')
+  const call = inTime(t, at.claim(newEffect()))
+  const timer = setTimeout(() => void at.redis.kill('SIGCONT'), 700)
+  const { status, body } = await call
+  clearTimeout(timer)
+  t.equal(status, 201)
+  t.equal(body.attempt, 1, 'granted once, however often it was sent')
+  t.notOk('replayed' in body)
+})
+
+t.test('Redis is loading', async (t) => {
+  const debug = ['--enable-debug-command', 'yes']
+  const slowly = ['--key-load-delay', '500', '--loading-process-events-interval-bytes', '1024']
+  const at = await scene(t, { args: [...debug, ...slowly] })
+  await at.hold(newEffect())
+  await at.cli('DEBUG', 'POPULATE', 4000)
+  await at.cli('SAVE')
+  const restarted = at.redis.restart()
+  const reasons = new Set<string>()
+  await waitFor(async () => (await at.claim(newEffect())).status === 503)
+  await waitFor(async () => {
+    const { status, body } = await inTime(t, at.claim(newEffect()))
+    if (status !== 201) reasons.add(`${status} ${body.reason}`)
+    return status === 201
+  }, 15_000)
+  await restarted
+  t.ok(reasons.has('503 loading'), [...reasons].join(', '))
+  for (const reason of reasons) t.match(reason, /^503 (loading|unavailable|outcome_unknown)$/)
+})
+
+t.test('Redis is read-only, or a replica without its primary', async (t) => {
+  const at = await scene(t)
+  const { effect_id } = await at.hold(newEffect())
+  await at.cli('REPLICAOF', '127.0.0.1', await freePort())
+  await refused(t, at.claim(newEffect()), 'failing_over')
+  t.equal((await inTime(t, at.get(effect_id))).status, 200, 'what is there can be read')
+  await at.cli('CONFIG', 'SET', 'replica-serve-stale-data', 'no')
+  await refused(t, at.claim(newEffect()), 'failing_over')
+  await refused(t, at.get(effect_id), 'failing_over')
+  await at.cli('REPLICAOF', 'NO', 'ONE')
+  await recovered(t, at)
+})
+
+t.test('Redis is full: nothing begins, and what happened is recorded', async (t) => {
+  const at = await scene(t)
+  const doubtful = await at.hold(newEffect())
+  await at.moveClock(31)
+  const held = await Promise.all(Array.from({ length: 4 }, () => at.hold(newEffect())))
+  const [done, failed, renewed, released] = held.map((holder) => holder.held)
+  await at.cli('CONFIG', 'SET', 'maxmemory', 1)
+  await refused(t, at.claim(newEffect()), 'out_of_memory')
+  t.equal((await at.complete({ ...done, result: { order: 1 } })).status, 200)
+  t.equal((await at.fail({ ...failed, ...rejected })).status, 200)
+  t.equal((await at.renew(renewed)).status, 200)
+  t.equal((await at.release(released)).status, 200)
+  t.same((await at.get(done!.effect_id)).body.result, { order: 1 })
+  t.equal((await at.list()).status, 200)
+  t.equal((await at.get(doubtful.effect_id)).body.state, 'uncertain')
+  const executed = { resolution: 'executed', reason: 'looked' }
+  t.equal((await at.resolve(doubtful.effect_id, executed)).status, 200)
+  await at.cli('CONFIG', 'SET', 'maxmemory', 0)
+  await recovered(t, at)
+})
+
+t.test('Redis cannot save', async (t) => {
+  const at = await scene(t)
+  await at.hold(newEffect())
+  await at.cli('CONFIG', 'SET', 'save', '3600 1')
+  const inTheWay = path.join(at.redis.dir, 'dump.rdb')
+  await mkdir(path.join(inTheWay, 'x'), { recursive: true })
+  const saved = (status: string) => async () => {
+    const info = String(await at.cli('INFO', 'persistence'))
+    if (info.includes('rdb_bgsave_in_progress:1')) return false
+    if (info.includes(`rdb_last_bgsave_status:${status}`)) return true
+    await at.cli('BGSAVE')
+    return false
+  }
+  await waitFor(saved('err'))
+  await refused(t, at.claim(newEffect()), 'not_persisting')
+  await rm(inTheWay, { recursive: true })
+  await waitFor(saved('ok'))
+  await recovered(t, at)
+})
+
+t.test('Redis has too few replicas', async (t) => {
+  const at = await scene(t)
+  await at.hold(newEffect())
+  await at.cli('CONFIG', 'SET', 'min-replicas-to-write', 1)
+  await refused(t, at.claim(newEffect()), 'not_replicated')
+  await at.cli('CONFIG', 'SET', 'min-replicas-to-write', 0)
+  await recovered(t, at)
+})
+
+t.test('Redis is busy with a script', async (t) => {
+  const at = await scene(t)
+  await at.hold(newEffect())
+  await at.cli('CONFIG', 'SET', 'busy-reply-threshold', 1)
+  const endless = at.cli('EVAL', 'while true do end', 0).catch(() => undefined)
+  await waitFor(async () =>
+    at.cli('PING').then(
+      () => false,
+      () => true,
+    ),
+  )
+  await refused(t, at.claim(newEffect()), 'busy')
+  await at.cli('SCRIPT', 'KILL')
+  await endless
+  await recovered(t, at)
+})
+
+t.test('Redis refuses the password, or the command', async (t) => {
+  const redis = await startRedis(t)
+  const cli = (...args: (string | number)[]) => redisCli(redis.port, ...args)
+  await cli('ACL', 'SETUSER', 'app', 'on', '>secret', '~*', '&*', '+@all')
+  const app = await startApp(t, { redis, redisUrl: `redis://app:secret@127.0.0.1:${redis.port}` })
+  const at = { ...app, ...effectCalls(app), cli }
+  await at.hold(newEffect())
+  await cli('ACL', 'SETUSER', 'app', '-evalsha', '-eval')
+  await refused(t, at.claim(newEffect()), 'misconfigured')
+  await cli('ACL', 'SETUSER', 'app', '+@all', 'resetpass', '>other')
+  await cli('CLIENT', 'KILL', 'USER', 'app')
+  await waitFor(async () => (await at.claim(newEffect())).body.reason === 'misconfigured')
+  await refused(t, at.claim(newEffect()), 'misconfigured')
+  await cli('ACL', 'SETUSER', 'app', 'resetpass', '>secret')
+  await recovered(t, at)
+})
+
+t.test('Redis has forgotten its scripts', async (t) => {
+  const at = await scene(t)
+  const { held } = await at.hold(newEffect())
+  await at.cli('SCRIPT', 'FLUSH')
+  t.equal((await at.complete(held)).status, 200, 'nobody notices')
+  await at.cli('SCRIPT', 'FLUSH')
+  t.equal((await at.claim(newEffect())).status, 201)
+})
+
+t.test('a key of another type is our trouble alone: nobody is granted anything', async (t) => {
+  const at = await scene(t)
+  const effect = newEffect()
+  const { effect_id, held } = await at.hold(effect)
+  const [key] = (await at.cli('KEYS', `*:effect:${effect_id}`)) as string[]
+  await at.cli('DEL', key!)
+  await at.cli('HSET', key!, 'a', 'b')
+  const answer = await at.claim(effect)
+  t.equal(answer.status, 500)
+  t.equal(answer.body.code, 'internal')
+  t.notOk('fencing_token' in answer.body)
+  t.equal((await at.complete(held)).status, 500)
+  t.equal((await at.claim(newEffect())).status, 201, 'other effects are untouched')
+})
+
+/** Stands between the service and Redis. `onReply` decides about each piece of a reply. */
+async function startProxy(t: Test, redis: RedisServer) {
+  const proxy = { onReply: (piece: Buffer, client: net.Socket): void => void client.write(piece), url: '' }
+  const sockets = new Set<net.Socket>()
+  const server = net.createServer((client) => {
+    const upstream = net.connect(redis.port, '127.0.0.1')
+    for (const socket of [client, upstream]) {
+      sockets.add(socket)
+      socket.on('error', () => socket.destroy())
+    }
+    client.on('data', (piece) => upstream.write(piece))
+    upstream.on('data', (piece: Buffer) => proxy.onReply(piece, client))
+    client.on('close', () => upstream.destroy())
+    upstream.on('close', () => client.destroy())
+  })
+  await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve))
+  t.teardown(async () => {
+    for (const socket of sockets) socket.destroy()
+    await new Promise((resolve) => server.close(resolve))
+  })
+  proxy.url = `redis://127.0.0.1:${(server.address() as net.AddressInfo).port}`
+  return proxy
+}
+
+t.test('a reply that was lost is asked for again: one grant, told once', async (t) => {
+  const redis = await startRedis(t)
+  const proxy = await startProxy(t, redis)
+  const app = await startApp(t, { redis, redisUrl: proxy.url })
+  const { hold, claim, complete, fail, release } = effectCalls(app)
+  await hold(newEffect())
+  const pass = proxy.onReply
+  let lost = 0
+  const loseOne = () => {
+    proxy.onReply = (_piece, client) => {
+      lost++
+      proxy.onReply = pass
+      client.destroy()
+    }
+  }
+  const effect = newEffect()
+  loseOne()
+  const first = await inTime(t, claim(effect))
+  t.equal(first.status, 201)
+  t.notOk('replayed' in first.body, 'the caller has asked once')
+  t.notOk('idempotent-replayed' in first.headers)
+  t.equal(first.body.attempt, 1)
+  t.equal((await claim(effect)).body.code, 'effect-in-progress')
+  const { effect_id, fencing_token } = first.body
+  const held = { effect_id, fencing_token }
+  loseOne()
+  t.equal((await inTime(t, complete({ ...held, result: 1 }))).status, 200)
+  loseOne()
+  const settled = await inTime(t, claim({ ...newEffect(), result: 2 }))
+  t.match(settled, { status: 201, body: { outcome: 'completed', attempt: 1 } })
+  const other = await hold(newEffect())
+  loseOne()
+  t.match(await inTime(t, fail({ ...other.held, ...rejected })), { status: 200, body: { outcome: 'failed' } })
+  const free = await hold(newEffect())
+  loseOne()
+  t.match(await inTime(t, release(free.held)), { status: 200, body: { attempt: 0 } })
+  t.equal(lost, 5)
+})
+
+t.test('a reply that comes late is not taken for the reply to something else', async (t) => {
+  const redis = await startRedis(t)
+  const proxy = await startProxy(t, redis)
+  const app = await startApp(t, { redis, redisUrl: proxy.url })
+  const { hold, claim, get } = effectCalls(app)
+  await hold(newEffect())
+  const pass = proxy.onReply
+  const kept: [Buffer, net.Socket][] = []
+  proxy.onReply = (piece, client) => void kept.push([piece, client])
+  const effects = Array.from({ length: 10 }, () => newEffect())
+  const answers = Promise.all(effects.map((effect) => inTime(t, claim(effect))))
+  const timer = setTimeout(() => {
+    for (const [piece, client] of kept) pass(piece, client)
+    proxy.onReply = pass
+  }, 650)
+  for (const [index, { status, body }] of (await answers).entries()) {
+    t.equal(status, 201)
+    const record = (await get(body.effect_id)).body
+    t.equal(record.entity, effects[index]?.entity)
+    t.equal(record.fencing_token, body.fencing_token)
+    t.equal(record.attempt, 1)
+  }
+  clearTimeout(timer)
+})
