@@ -6,7 +6,7 @@ max_line_length = 120
 max_comment_line_length = 140
 
 -- One table per prelude: a local that the prelude defines, and that the scripts behind it use.
-local preludes = { 'clock', 'record', 'audit', 'event' }
+local preludes = { 'clock', 'record', 'audit', 'event', 'breaker', 'retry' }
 for _, name in ipairs(preludes) do
   read_globals[#read_globals + 1] = name
 end

@@ -18,6 +18,7 @@ import { refuseOtherMethods } from './http/methods.ts'
 import { authorisation, createDeclare } from './http/operation.ts'
 import { openapi } from './http/openapi.ts'
 import { logRequests } from './http/request-log.ts'
+import { serializerCompiler } from './http/serializer.ts'
 import { stringifyWithRaw } from './json.ts'
 import { limits } from './limits.ts'
 import { Problem } from './problems.ts'
@@ -78,6 +79,7 @@ export async function buildApp(services: Services): Promise<FastifyInstance> {
   await app.register(swagger, openapi)
   const allowed = refuseOtherMethods(app)
   await app.register(async (scope) => {
+    scope.setSerializerCompiler(serializerCompiler(scope))
     registerRoutes(createDeclare(scope, components), services)
     allowed(scope)
   })

@@ -73,7 +73,7 @@ export const limits = {
   auditChainedBytesMax: 256,
   auditSubjectCharsMax: 256,
   auditBatchMax: 100,
-  auditBatchBytesMax: 256 * 1024,
+  auditBatchBytesMax: 128 * 1024,
   auditScanMax: 5000,
   auditPageBytesMax: 4 * 1024 * 1024,
   auditHeadsIntervalMs: 60_000,

@@ -257,7 +257,7 @@ export function createServices(options: ServiceOptions) {
     ...base,
     ...records,
     ...observation,
-    ...{ breakers, retries, effects, sweep },
+    ...{ breakers, retries, retryMetrics, effects, sweep },
     authenticate: createAuth(config.auth.keys, config.server.allow_anonymous),
     /** Begins the background work. */
     start(): void {

@@ -54,7 +54,7 @@ const raw = (text: string): RawJson | null => (text === '' ? null : new RawJson(
 /** What Redis will give back: a lone surrogate cannot be kept. */
 const kept = (text: string): string => Buffer.from(text).toString()
 const stateText = (state: JsonObject | null | undefined): string =>
-  state == null ? '' : kept(stringifyWithRaw(state, JSON.stringify))
+  state === null || state === undefined ? '' : kept(stringifyWithRaw(state, JSON.stringify))
 
 /** An entry as callers and the JSON lines see it. */
 export const entryBody = (entry: StoredEntry) => ({
@@ -85,21 +85,24 @@ function readCursor(cursor: string | undefined): string {
   throw invalidRequest([{ pointer: '?cursor', message: 'is not a cursor of this list' }])
 }
 
-export function createAudit({ store, keys, entriesMax, log, files, namespaces }: AuditDependencies) {
-  /** What a script hands to `audit.append` of the prelude, beside the `before` and `after` that it finds itself. */
-  function entryArgs(entry: AuditEntry) {
-    const said = {
-      action: entry.action as string,
-      subject: kept(entry.subject),
-      user: kept(entry.user),
-      on_behalf_of: kept(entry.on_behalf_of ?? ''),
-      reason: kept(entry.reason ?? ''),
-      evidence: entry.evidence?.text ?? '',
-    }
-    return { ...said, statement: statementDigest(said), entries_max: entriesMax }
+/** What a script hands to `audit.append` of the prelude, beside the `before` and `after` that it finds itself. */
+function entryArguments(entry: AuditEntry, entriesMax: number) {
+  const said = {
+    action: entry.action as string,
+    subject: kept(entry.subject),
+    user: kept(entry.user),
+    on_behalf_of: kept(entry.on_behalf_of ?? ''),
+    reason: kept(entry.reason ?? ''),
+    evidence: entry.evidence?.text ?? '',
   }
+  return { ...said, statement: statementDigest(said), entries_max: entriesMax }
+}
 
-  type EntryArgs = ReturnType<typeof entryArgs>
+type EntryArgs = ReturnType<typeof entryArguments>
+
+/** Appending, and acts that are not without their entry. */
+function createAppending({ store, keys, entriesMax, log, files }: AuditDependencies) {
+  const entryArgs = (entry: AuditEntry): EntryArgs => entryArguments(entry, entriesMax)
 
   /** Writes the JSON line of an entry that a script has appended. */
   function tell(
@@ -148,6 +151,11 @@ export function createAudit({ store, keys, entriesMax, log, files, namespaces }:
     }
   }
 
+  return { append, act, entryArgs, tell }
+}
+
+/** Looking at entries, and at whether the chain is whole. */
+function createReading({ store, keys }: Pick<AuditDependencies, 'store' | 'keys'>) {
   const page = (namespace: string, from: string, order: 'newest' | 'oldest', count: number) =>
     store.run(auditPage, [keys.audit(namespace)], { from, order, count, bytes_max: limits.auditBatchBytesMax })
 
@@ -182,7 +190,9 @@ export function createAudit({ store, keys, entriesMax, log, files, namespaces }:
   async function head(namespace: string): Promise<ChainHead | null> {
     const reply = await store.call('HMGET', keys.auditHead(namespace), 'seq', 'hash', 'trimmed')
     const [seq, hash, trimmed] = reply as (string | null)[]
-    return seq == null || hash == null ? null : { seq: Number(seq), hash, trimmed: Number(trimmed ?? 0) }
+    return typeof seq !== 'string' || typeof hash !== 'string'
+      ? null
+      : { seq: Number(seq), hash, trimmed: Number(trimmed ?? 0) }
   }
 
   /** Finds any edited, dropped or reordered entry. */
@@ -194,7 +204,12 @@ export function createAudit({ store, keys, entriesMax, log, files, namespaces }:
     return verifyChain(reader)
   }
 
-  return { append, act, entryArgs, tell, list, verify, ...createHeads({ head, log, files, namespaces }) }
+  return { list, head, verify }
+}
+
+export function createAudit(dependencies: AuditDependencies) {
+  const { head, ...reading } = createReading(dependencies)
+  return { ...createAppending(dependencies), ...reading, ...createHeads({ ...dependencies, head }) }
 }
 
 export type Audit = ReturnType<typeof createAudit>

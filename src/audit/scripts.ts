@@ -6,6 +6,8 @@ const textFields = [
   ...(['previous_hash', 'hash'] as const),
 ]
 
+const known: ReadonlySet<string> = new Set(textFields)
+
 /** One entry as it is stored: text, `''` where absent; `at` in Redis milliseconds; `id` is `<seq>-0`. */
 export type StoredEntry = Record<(typeof textFields)[number], string> & { id: string; seq: number }
 
@@ -13,10 +15,13 @@ export type StoredEntry = Record<(typeof textFields)[number], string> & { id: st
 export type AppendedEntry = readonly string[]
 
 function decodeEntry([id, fields]: [string, string[]]): StoredEntry {
-  const members = new Map<string, string>()
-  for (let at = 0; at + 1 < fields.length; at += 2) members.set(fields[at]!, fields[at + 1]!)
-  const named = Object.fromEntries(textFields.map((name) => [name, members.get(name) ?? '']))
-  return { ...named, id, seq: Number.parseInt(id, 10) } as StoredEntry
+  const entry = { id, seq: Number.parseInt(id, 10) } as StoredEntry
+  for (const name of textFields) entry[name] = ''
+  for (let at = 0; at + 1 < fields.length; at += 2) {
+    const name = fields[at] as (typeof textFields)[number]
+    if (known.has(name)) entry[name] = fields[at + 1]!
+  }
+  return entry
 }
 
 export const auditAppend = defineScript({

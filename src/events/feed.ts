@@ -93,35 +93,36 @@ function createReader(namespace: string, position: string): Reader {
 
 const pause = () => sleep(limits.eventRetryMs, undefined, { ref: false })
 
+function deliver(group: Group, events: readonly StreamEvent[]): void {
+  group.position = events.at(-1)?.id ?? group.position
+  group.deliveries++
+  const texts = events.map(({ id, ...event }) => ({ id, text: eventText({ id, ...event }) }))
+  for (const reader of [...group.readers]) {
+    const fresh = texts.filter(({ id }) => isAfter(id, reader.position))
+    reader.position = fresh.at(-1)?.id ?? reader.position
+    if (!reader.send(fresh.map(({ text }) => text).join(''))) reader.wake()
+  }
+}
+
+/** Reads once for everybody who has caught up. */
+async function readOnce({ keys, tail }: Pick<EventFeedOptions, 'keys' | 'tail'>, groups: ReadonlyMap<string, Group>) {
+  const byKey = new Map([...groups].map(([namespace, group]) => [keys.events(namespace), group]))
+  const positions = new Map([...byKey].map(([key, { position }]) => [key, position]))
+  for (const { key, entries } of await tail.read(positions)) deliver(byKey.get(key)!, entries.map(decodeStreamEvent))
+}
+
 /** The readers who have caught up, by namespace, and the one connection that reads for them. */
 function createTail({ store, keys, tail, log }: Omit<EventFeedOptions, 'heartbeatMs'>) {
   const groups = new Map<string, Group>()
   let running = false
   let closed = false
 
-  function deliver(group: Group, events: readonly StreamEvent[]): void {
-    group.position = events.at(-1)?.id ?? group.position
-    group.deliveries++
-    const texts = events.map(({ id, ...event }) => ({ id, text: eventText({ id, ...event }) }))
-    for (const reader of [...group.readers]) {
-      const fresh = texts.filter(({ id }) => isAfter(id, reader.position))
-      reader.position = fresh.at(-1)?.id ?? reader.position
-      if (!reader.send(fresh.map(({ text }) => text).join(''))) reader.wake()
-    }
-  }
-
-  async function readOnce(): Promise<void> {
-    const byKey = new Map([...groups].map(([namespace, group]) => [keys.events(namespace), group]))
-    const positions = new Map([...byKey].map(([key, { position }]) => [key, position]))
-    for (const { key, entries } of await tail.read(positions)) deliver(byKey.get(key)!, entries.map(decodeStreamEvent))
-  }
-
   /** While anybody listens. After trouble everybody goes back to pages, which tell what was missed. */
   async function run(): Promise<void> {
     running = true
     while (groups.size > 0 && !closed) {
       try {
-        await readOnce()
+        await readOnce({ keys, tail }, groups)
       } catch (error) {
         log.debug({ err: error }, 'the event stream could not be read')
         await pause()
@@ -166,19 +167,23 @@ function createTail({ store, keys, tail, log }: Omit<EventFeedOptions, 'heartbea
   }
 }
 
+function sendPage(reader: Reader, { gap, nowMs, lastId, entries }: EventPage): void {
+  const told = gap ? gapText(nowMs, reader.position) : ''
+  const first = reader.position === ''
+  reader.position = entries.at(-1)?.id ?? (gap || first ? lastId : reader.position)
+  reader.send(told + entries.map(eventText).join(''))
+}
+
+function beat(readers: ReadonlySet<Reader>): void {
+  for (const { stream, send } of readers) if (stream.readableLength === 0) send(': heartbeat\n\n')
+}
+
 export function createEventFeed({ heartbeatMs = limits.eventHeartbeatMs, ...options }: EventFeedOptions) {
   const { store, keys, log } = options
   const readers = new Set<Reader>()
   const tail = createTail(options)
   let heartbeat: NodeJS.Timeout | undefined
   let closed = false
-
-  function sendPage(reader: Reader, { gap, nowMs, lastId, entries }: EventPage): void {
-    const told = gap ? gapText(nowMs, reader.position) : ''
-    const first = reader.position === ''
-    reader.position = entries.at(-1)?.id ?? (gap || first ? lastId : reader.position)
-    reader.send(told + entries.map(eventText).join(''))
-  }
 
   /** Reads pages until nothing is left, then listens; the step from one to the other is taken at once. */
   async function follow(reader: Reader): Promise<void> {
@@ -206,17 +211,13 @@ export function createEventFeed({ heartbeatMs = limits.eventHeartbeatMs, ...opti
     if (readers.size === 0) clearInterval(heartbeat)
   }
 
-  function beat(): void {
-    for (const { stream, send } of readers) if (stream.readableLength === 0) send(': heartbeat\n\n')
-  }
-
   return {
     /** Text of the stream from behind `lastEventId`, or from now on. It ends when the service drains. */
     open(namespace: string, lastEventId: string | undefined): Readable {
       const reader = createReader(namespace, lastEventId ?? '')
       if (readers.size === 0) {
         clearInterval(heartbeat)
-        heartbeat = setInterval(beat, heartbeatMs)
+        heartbeat = setInterval(() => beat(readers), heartbeatMs)
         heartbeat.unref()
       }
       readers.add(reader)

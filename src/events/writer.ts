@@ -24,6 +24,30 @@ export type EventWriterOptions = {
 
 type Waiting = { number: number; name: string; data: string; emittedMs: number }
 
+/** Where an event goes, and as what; no namespace: to all. */
+function partsOf({ event: name, ...members }: ServiceEvent): {
+  namespace: string | undefined
+  name: string
+  data: string
+} {
+  const { namespace, ...facts } = { namespace: undefined, ...members }
+  return { namespace, name, data: JSON.stringify(facts) }
+}
+
+/** One batch into one stream, with how long ago each was emitted. */
+async function sendBatch(
+  { store, keys }: Pick<EventWriterOptions, 'store' | 'keys'>,
+  { namespace, sender }: { namespace: string; sender: string },
+  batch: readonly Waiting[],
+): Promise<void> {
+  const nowMs = performance.now()
+  const entries = batch.map((one) => [one.number, one.name, one.data, Math.round(nowMs - one.emittedMs)])
+  await store.run(eventAdd, [keys.events(namespace), keys.eventSender(namespace, sender)], {
+    entries: JSON.stringify(entries),
+    sender_ms: limits.eventSenderMs,
+  })
+}
+
 export function createEventWriter({ store, keys, events, namespaces, log, lost }: EventWriterOptions) {
   const sender = randomUUID()
   const queues = new Map<string, Waiting[]>()
@@ -47,21 +71,12 @@ export function createEventWriter({ store, keys, events, namespaces, log, lost }
     }
   }
 
-  async function sendBatch(namespace: string, batch: readonly Waiting[]): Promise<void> {
-    const nowMs = performance.now()
-    const entries = batch.map((one) => [one.number, one.name, one.data, Math.round(nowMs - one.emittedMs)])
-    await store.run(eventAdd, [keys.events(namespace), keys.eventSender(namespace, sender)], {
-      entries: JSON.stringify(entries),
-      sender_ms: limits.eventSenderMs,
-    })
-  }
-
   /** Until the queue is empty. The number of each event makes a batch harmless that is sent again. */
   async function send(namespace: string, queue: Waiting[]): Promise<void> {
     while (queue.length > 0 && !stopped) {
       const batch = queue.slice(0, limits.eventBatchMax)
       try {
-        await sendBatch(namespace, batch)
+        await sendBatch({ store, keys }, { namespace, sender }, batch)
         const last = batch.at(-1)?.number ?? 0
         while (queue[0] && queue[0].number <= last) queue.shift()
       } catch (error) {
@@ -73,9 +88,7 @@ export function createEventWriter({ store, keys, events, namespaces, log, lost }
 
   const unsubscribe = events.subscribe((event: ServiceEvent, recorded) => {
     if (recorded || stopped) return
-    const { event: name, ...members } = event
-    const { namespace, ...facts } = { namespace: undefined, ...members }
-    const data = JSON.stringify(facts)
+    const { namespace, name, data } = partsOf(event)
     for (const each of namespace === undefined ? namespaces : [namespace]) enqueue(each, name, data)
   })
 

@@ -128,5 +128,3 @@ export function createDecisions(dependencies: DecisionsDependencies) {
     },
   }
 }
-
-export type Decisions = ReturnType<typeof createDecisions>
