@@ -30,7 +30,8 @@ export function auditRoutes(declare: Declare, audit: Audit): void {
       summary: 'Find any edited, dropped or reordered entry',
       description:
         'Reads the whole chain of the namespace. What was cut from the end together with the head shows only against a ' +
-        'head noted elsewhere: the service logs every head once a minute.',
+        'head noted elsewhere: the service logs every head once a minute. A walk that takes longer than a call goes on: ask ' +
+        'again after the 503 for its verdict.',
       answers: { 200: { description: 'The finding.', schema: schema.verification, example: examples.verification } },
     },
     async ({ principal }) => ({ status: 200, body: await audit.verify(principal.namespace) }),

@@ -76,6 +76,7 @@ export const limits = {
   auditBatchBytesMax: 128 * 1024,
   auditScanMax: 5000,
   auditPageBytesMax: 4 * 1024 * 1024,
+  auditVerdictMs: 5000,
   auditHeadsIntervalMs: 60_000,
   auditFileQueueBytesMax: 16 * 1024 * 1024,
 

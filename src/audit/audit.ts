@@ -10,7 +10,7 @@ import type { Keys } from '../redis/keys.ts'
 import { stateDigest, statementDigest } from './chain.ts'
 import type { AuditFiles } from './files.ts'
 import { type AppendedEntry, auditAppend, auditPage, type StoredEntry } from './scripts.ts'
-import { type ChainHead, type ChainReader, type Verification, verifyChain } from './verify.ts'
+import { type ChainHead, type ChainReader, createVerify, verifyChain } from './verify.ts'
 
 export const auditActions = [
   ...(['breaker.override', 'breaker.reset', 'effect.resolve', 'effect.delete', 'effect.late_completion'] as const),
@@ -195,14 +195,11 @@ function createReading({ store, keys }: Pick<AuditDependencies, 'store' | 'keys'
       : { seq: Number(seq), hash, trimmed: Number(trimmed ?? 0) }
   }
 
-  /** Finds any edited, dropped or reordered entry. */
-  function verify(namespace: string): Promise<Verification> {
-    const reader: ChainReader = {
-      head: () => head(namespace),
-      from: (seq, count) => page(namespace, `${seq}-0`, 'oldest', count),
-    }
-    return verifyChain(reader)
-  }
+  /** Finds any edited, dropped or reordered entry. One that takes longer than a call may be asked for again: it goes on. */
+  const verify = createVerify((namespace) => {
+    const from: ChainReader['from'] = (seq, count) => page(namespace, `${seq}-0`, 'oldest', count)
+    return verifyChain({ head: () => head(namespace), from })
+  }, limits.handlerDeadlineMs)
 
   return { list, head, verify }
 }

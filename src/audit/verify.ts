@@ -60,7 +60,7 @@ async function foundBehind(reader: ChainReader, seq: number): Promise<number | n
 }
 
 /**
- * Reads the whole chain in bounded batches (100,000 entries take about 2 s). The oldest entry kept is the anchor. What
+ * Reads the whole chain in bounded batches, some 25,000 entries a second. The oldest entry kept is the anchor. What
  * was cut from the end together with the head shows only against a head that was noted elsewhere, as the log does.
  */
 export async function verifyChain(reader: ChainReader): Promise<Verification> {
@@ -72,5 +72,26 @@ export async function verifyChain(reader: ChainReader): Promise<Verification> {
     entries: walk.entries,
     head: head && { seq: head.seq, hash: head.hash },
     first_bad_seq: bad,
+  }
+}
+
+/**
+ * Verification for callers with a deadline: a walk that takes longer goes on, and whoever asks then joins it; its verdict
+ * is kept for `limits.auditVerdictMs`. `lateMs` is when a caller has gone.
+ */
+export function createVerify(verifyNow: (namespace: string) => Promise<Verification>, lateMs: number) {
+  const late = new Map<string, Promise<Verification>>()
+  return (namespace: string): Promise<Verification> => {
+    const joined = late.get(namespace)
+    if (joined) return joined
+    const verdict = verifyNow(namespace)
+    const forget = () => setTimeout(() => late.delete(namespace), limits.auditVerdictMs).unref()
+    const timer = setTimeout(() => {
+      late.set(namespace, verdict)
+      verdict.then(forget, forget)
+    }, lateMs).unref()
+    const inTime = () => clearTimeout(timer)
+    verdict.then(inTime, inTime)
+    return verdict
   }
 }

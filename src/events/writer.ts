@@ -63,12 +63,9 @@ export function createEventWriter({ store, keys, events, namespaces, log, lost }
       queue.shift()
       lost(1)
     }
-    if (!senders.has(namespace)) {
-      senders.set(
-        namespace,
-        send(namespace, queue).finally(() => senders.delete(namespace)),
-      )
-    }
+    if (senders.has(namespace)) return
+    const sending = send(namespace, queue).finally(() => senders.delete(namespace))
+    senders.set(namespace, sending)
   }
 
   /** Until the queue is empty. The number of each event makes a batch harmless that is sent again. */

@@ -6,6 +6,7 @@ import { type AuditEntry, createAudit } from '../../src/audit/audit.ts'
 import { entryHash, genesis, stateDigest } from '../../src/audit/chain.ts'
 import { createAuditFiles } from '../../src/audit/files.ts'
 import { auditAppend } from '../../src/audit/scripts.ts'
+import { createVerify } from '../../src/audit/verify.ts'
 import { RawJson } from '../../src/json.ts'
 import { limits } from '../../src/limits.ts'
 import { createLog } from '../../src/observability/log.ts'
@@ -252,6 +253,32 @@ t.test('verification goes on while entries are appended and trimmed', async (t) 
   for (let times = 0; times < 15; times++) t.equal((await audit.verify(namespace)).first_bad_seq, null)
   appending = false
   await work
+})
+
+t.test('a verification that takes longer than a call goes on, and the next call joins it', async (t) => {
+  let walks = 0
+  let finish = (): void => undefined
+  const verdict = { ok: true, entries: 1, head: null, first_bad_seq: null }
+  const verify = createVerify(() => {
+    walks++
+    return new Promise((resolve) => (finish = () => resolve(verdict)))
+  }, 10)
+  const first = verify('a')
+  const second = verify('a')
+  t.equal(walks, 2, "one that is in time is nobody else's")
+  finish()
+  await second
+  const joins = () => {
+    const before = walks
+    const asked = verify('a')
+    if (walks > before) finish()
+    return walks === before ? asked : undefined
+  }
+  const joined = await waitFor(async () => {
+    const asked = joins()
+    return asked && { asked }
+  })
+  t.equal(joined.asked, first, 'the walk that was late')
 })
 
 t.test('time never runs back within a chain', async (t) => {
