@@ -27,7 +27,7 @@ import type { Services } from './services.ts'
 const saneRequestId = /^[\x20-\x7e]{1,128}$/
 
 /** The caller's id if it is 1–128 printable ASCII characters, else a new one. */
-export function requestId(sent: string | string[] | undefined): string {
+function requestId(sent: string | string[] | undefined): string {
   return typeof sent === 'string' && saneRequestId.test(sent) ? sent : randomUUID()
 }
 

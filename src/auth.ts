@@ -11,14 +11,14 @@ export type Principal = { namespace: string; role: Role; name: string; authentic
 
 export type ApiKey = { name: string; sha256: string; role: Role; namespace: string }
 
-export const anonymousPrincipal: Principal = {
+const anonymousPrincipal: Principal = {
   ...{ namespace: 'default', role: 'operator', name: 'anonymous', authenticated: false },
 }
 
 export const allows = (role: Role, least: Role): boolean => roles.indexOf(role) >= roles.indexOf(least)
 
 /** Whether a `Host` header names this machine itself; any other, where no key is configured, may be DNS rebinding. */
-export function isLoopbackHost(host: string | undefined): boolean {
+function isLoopbackHost(host: string | undefined): boolean {
   const name = (host ?? '').replace(/:\d+$/, '').toLowerCase()
   return name === 'localhost' || name === '[::1]' || /^127(\.\d{1,3}){3}$/.test(name)
 }

@@ -19,6 +19,8 @@ export type EventFeedOptions = {
   log: Logger
   /** Default 15 s. */
   heartbeatMs?: number
+  /** A reader that takes nothing for so long is let go; default 30 s. */
+  stuckMs?: number
 }
 
 type Reader = {
@@ -27,7 +29,7 @@ type Reader = {
   position: string
   /** Sends text; false when so much waits that it should come no further. */
   send: (text: string) => boolean
-  /** When what waits has gone; ends the reader if it takes nothing for `limits.eventReaderStuckMs`. */
+  /** When what waits has gone; ends the reader if it takes nothing for too long. */
   drained: () => Promise<void>
   /** Ends its turn among those who have caught up. */
   wake: () => void
@@ -66,7 +68,10 @@ function eventText({ id, event, at, data }: StreamEvent): string {
 const gapText = (nowMs: number, after: string): string =>
   `event: gap\ndata: ${JSON.stringify({ event: 'gap', at: iso(nowMs), after })}\n\n`
 
-function createReader(namespace: string, position: string): Reader {
+/** The first bytes: who has them hears of everything from then on. They tell after how long to come back. */
+const greeting = `retry: ${limits.eventClientRetryMs}\n\n`
+
+function createReader(namespace: string, position: string, stuckMs: number): Reader {
   let onRead = (): void => undefined
   let ended = false
   const stream = new Readable({ highWaterMark: limits.eventReaderBytesMax, read: () => onRead() })
@@ -82,7 +87,7 @@ function createReader(namespace: string, position: string): Reader {
     },
     async drained() {
       if (stream.readableLength < limits.eventReaderBytesMax) return
-      const timer = setTimeout(() => stream.destroy(), limits.eventReaderStuckMs)
+      const timer = setTimeout(() => stream.destroy(), stuckMs)
       await Promise.race([new Promise<void>((resolve) => (onRead = resolve)), gone])
       clearTimeout(timer)
     },
@@ -112,7 +117,7 @@ async function readOnce({ keys, tail }: Pick<EventFeedOptions, 'keys' | 'tail'>,
 }
 
 /** The readers who have caught up, by namespace, and the one connection that reads for them. */
-function createTail({ store, keys, tail, log }: Omit<EventFeedOptions, 'heartbeatMs'>) {
+function createTail({ store, keys, tail, log }: EventFeedOptions) {
   const groups = new Map<string, Group>()
   let running = false
   let closed = false
@@ -168,8 +173,8 @@ function createTail({ store, keys, tail, log }: Omit<EventFeedOptions, 'heartbea
 }
 
 function sendPage(reader: Reader, { gap, nowMs, lastId, entries }: EventPage): void {
-  const told = gap ? gapText(nowMs, reader.position) : ''
   const first = reader.position === ''
+  const told = (first ? greeting : '') + (gap ? gapText(nowMs, reader.position) : '')
   reader.position = entries.at(-1)?.id ?? (gap || first ? lastId : reader.position)
   reader.send(told + entries.map(eventText).join(''))
 }
@@ -178,8 +183,8 @@ function beat(readers: ReadonlySet<Reader>): void {
   for (const { stream, send } of readers) if (stream.readableLength === 0) send(': heartbeat\n\n')
 }
 
-export function createEventFeed({ heartbeatMs = limits.eventHeartbeatMs, ...options }: EventFeedOptions) {
-  const { store, keys, log } = options
+export function createEventFeed(options: EventFeedOptions) {
+  const { store, keys, log, heartbeatMs = limits.eventHeartbeatMs, stuckMs = limits.eventReaderStuckMs } = options
   const readers = new Set<Reader>()
   const tail = createTail(options)
   let heartbeat: NodeJS.Timeout | undefined
@@ -214,15 +219,14 @@ export function createEventFeed({ heartbeatMs = limits.eventHeartbeatMs, ...opti
   return {
     /** Text of the stream from behind `lastEventId`, or from now on. It ends when the service drains. */
     open(namespace: string, lastEventId: string | undefined): Readable {
-      const reader = createReader(namespace, lastEventId ?? '')
+      const reader = createReader(namespace, lastEventId ?? '', stuckMs)
       if (readers.size === 0) {
         clearInterval(heartbeat)
         heartbeat = setInterval(() => beat(readers), heartbeatMs)
         heartbeat.unref()
       }
       readers.add(reader)
-      // The first bytes: proxies and clients learn that it has begun, and after how long to come back.
-      reader.send(`retry: ${limits.eventClientRetryMs}\n\n`)
+      if (lastEventId !== undefined) reader.send(greeting)
       if (closed) reader.end()
       void serve(reader)
       return reader.stream

@@ -106,5 +106,3 @@ export function createEventWriter({ store, keys, events, namespaces, log, lost }
     },
   }
 }
-
-export type EventWriter = ReturnType<typeof createEventWriter>

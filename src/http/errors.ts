@@ -24,7 +24,7 @@ function translate(error: FastifyError): Problem | undefined {
 }
 
 /** The problem that an error is. Anything that nobody accounted for is our own mistake. */
-export function toProblem(error: unknown): Problem {
+function toProblem(error: unknown): Problem {
   if (error instanceof Problem) return error
   const known = error instanceof Error && 'code' in error ? translate(error as FastifyError) : undefined
   return known ?? new Problem('internal', 'The service met a condition that it does not account for.')

@@ -90,7 +90,7 @@ const roots = {
 }
 
 /** Validates one part of a request; throws `invalid-request` that names every place. */
-export function parsePart<T>(schema: z.ZodType<T>, value: unknown, part: keyof typeof roots): T {
+function parsePart<T>(schema: z.ZodType<T>, value: unknown, part: keyof typeof roots): T {
   const result = schema.safeParse(value)
   if (result.success) return result.data
   throw invalidRequest(result.error.issues.flatMap((issue) => placesOf(issue, roots[part])))

@@ -83,7 +83,11 @@ function redisOptions(address: StoreAddress, connectionName: string) {
 }
 
 /** A connection of its own; `changes` are options that differ from those of the store. */
-export function connect(address: StoreAddress, connectionName: string, changes: Omit<RedisOptions, 'replyMapping'> = {}): Redis {
+export function connect(
+  address: StoreAddress,
+  connectionName: string,
+  changes: Omit<RedisOptions, 'replyMapping'> = {},
+): Redis {
   const options = { ...redisOptions(address, connectionName), ...changes }
   if (!address.url.startsWith('unix://')) return new Redis(address.url, options)
   return new Redis({ ...options, path: address.url.slice('unix://'.length) })

@@ -220,5 +220,3 @@ export function createInspector(store: Store, rules: InspectionRules, log: Logge
     stop: () => clearInterval(timer),
   }
 }
-
-export type Inspector = ReturnType<typeof createInspector>

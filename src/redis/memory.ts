@@ -23,7 +23,7 @@ export function parseInfo(info: string): Map<string, string> {
 }
 
 /** Bytes that keys take, with the tables that hold them; on a Redis shared with others theirs count too. */
-export function keyBytes(info: Map<string, string>): number {
+function keyBytes(info: Map<string, string>): number {
   const field = (name: string) => Number(info.get(name) ?? 0)
   const others = notKeys.reduce((total, name) => total + field(name), 0)
   return Math.max(0, field('used_memory') - others)
@@ -70,5 +70,3 @@ export function createMemory(store: Store, events: Events, budgetMb: number | nu
     }),
   }
 }
-
-export type Memory = ReturnType<typeof createMemory>

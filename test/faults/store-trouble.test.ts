@@ -59,6 +59,8 @@ t.test('Redis is away', async (t) => {
   const at = await scene(t)
   const { held } = await at.hold(newEffect())
   await at.redis.kill('SIGKILL')
+  // What is sent before the service has noticed may have arrived: that is outcome_unknown, and another scene.
+  await waitFor(() => !at.services.store.connected())
   await refused(t, at.claim(newEffect()), 'unavailable')
   await refused(t, at.complete(held), 'unavailable')
   await refused(t, at.list(), 'unavailable')

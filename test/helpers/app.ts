@@ -107,7 +107,7 @@ export async function startApp(
 }
 
 /** One request through every hook and schema of `app`; only the socket is left out. */
-export async function request(
+async function request(
   app: FastifyInstance,
   method: string,
   url: string,

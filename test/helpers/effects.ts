@@ -46,6 +46,4 @@ export type Grant = {
   lease_remaining_seconds: number
 }
 
-export const grantOf = ({ body }: Answer): Grant => body as Grant
-
-export type EffectCalls = ReturnType<typeof effectCalls>
+const grantOf = ({ body }: Answer): Grant => body as Grant

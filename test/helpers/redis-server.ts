@@ -165,7 +165,7 @@ export async function waitFor<T>(condition: () => T | Promise<T>, deadlineMs = 5
 export type Reply = string | number | null | Reply[]
 
 /** An error reply of Redis; the message is its text, for example `WRONGPASS invalid username-password pair`. */
-export class RedisReplyError extends Error {}
+class RedisReplyError extends Error {}
 
 /** One command on a connection of its own, as `redis-cli -p <port> <args>` does it. Rejects on an error reply. */
 export function redisCli(port: number, ...args: (string | number)[]): Promise<Reply> {
