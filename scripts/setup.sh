@@ -11,6 +11,7 @@ node_wanted=20.19
 packages='
 redis-server redis-server valkey                   valkey     redis
 luacheck     lua-check    -                        -          luacheck
+prometheus   prometheus   golang-github-prometheus prometheus prometheus
 promtool     prometheus   golang-github-prometheus prometheus prometheus
 '
 
@@ -121,6 +122,7 @@ need_node_modules
 if [ "${1:-}" = --checks ]; then
   need_server
   need luacheck 'checks the Lua scripts' 'It is also a rock: luarocks install luacheck'
+  need prometheus 'scrapes the service in a test' 'See https://prometheus.io/download/'
   need promtool 'checks the metrics and alert rules' 'It is part of https://prometheus.io/download/'
 elif ! server_elsewhere; then
   need_server

@@ -179,8 +179,11 @@ function sendPage(reader: Reader, { gap, nowMs, lastId, entries }: EventPage): v
   reader.send(told + entries.map(eventText).join(''))
 }
 
+/** Not in front of the greeting, nor behind what waits anyway. */
 function beat(readers: ReadonlySet<Reader>): void {
-  for (const { stream, send } of readers) if (stream.readableLength === 0) send(': heartbeat\n\n')
+  for (const { stream, position, send } of readers) {
+    if (position !== '' && stream.readableLength === 0) send(': heartbeat\n\n')
+  }
 }
 
 export function createEventFeed(options: EventFeedOptions) {

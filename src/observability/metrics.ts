@@ -4,6 +4,7 @@
  */
 import { collectDefaultMetrics, Counter, Gauge, Histogram, Registry } from 'prom-client'
 import { version } from '../paths.ts'
+import { storeReasons } from '../redis/errors.ts'
 
 /** Seconds, from half a millisecond to the deadline of a request. */
 const buckets = [0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2, 3]
@@ -61,6 +62,7 @@ function storeMetrics(registers: Registry[]) {
     labelNames: ['reason'] as const,
     registers,
   })
+  for (const reason of storeReasons) storeErrors.inc({ reason }, 0)
   return {
     storeAnswered: (script: string, seconds: number) => store.observe({ script }, seconds),
     storeTrouble: (reason: string) => storeErrors.inc({ reason }),
@@ -75,6 +77,7 @@ function recordMetrics(registers: Registry[]) {
     labelNames: ['kind'] as const,
     registers,
   })
+  for (const kind of ['audit_line', 'event', 'retry_record']) lost.inc({ kind }, 0)
   return {
     auditLinesLost: (lines: number) => lost.inc({ kind: 'audit_line' }, lines),
     eventsLost: (events: number) => lost.inc({ kind: 'event' }, events),

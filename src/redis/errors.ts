@@ -3,17 +3,19 @@
  * The words of `reason` are part of the HTTP contract.
  */
 
-export type StoreReason =
-  | 'loading'
-  | 'failing_over'
-  | 'resharding'
-  | 'busy'
-  | 'out_of_memory'
-  | 'not_persisting'
-  | 'not_replicated'
-  | 'misconfigured'
-  | 'unavailable'
-  | 'outcome_unknown'
+export const storeReasons = [
+  'loading',
+  'failing_over',
+  'resharding',
+  'busy',
+  'out_of_memory',
+  'not_persisting',
+  'not_replicated',
+  'misconfigured',
+  'unavailable',
+  'outcome_unknown',
+] as const
+export type StoreReason = (typeof storeReasons)[number]
 
 export type StoreTrouble =
   { kind: 'not_executed'; reason: Exclude<StoreReason, 'outcome_unknown'> } | { kind: 'unknown' } | { kind: 'bug' }

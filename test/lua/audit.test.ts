@@ -447,7 +447,7 @@ t.test('a folder that cannot be written is counted and logged once, and stops no
   const log = createLog('silent')
   let errors = 0
   let lost = 0
-  log.error = (() => errors++)
+  log.error = () => errors++
   const nowMs = () => Date.parse('2026-11-23T00:00:00Z')
   const files = createAuditFiles({ folder, log, nowMs, lost: (lines) => (lost += lines) })
   for (let at = 0; at < 3; at++) {

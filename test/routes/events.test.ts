@@ -68,7 +68,7 @@ async function listen(t: TestLike, options: { redisUrl?: string } = {}) {
   const other = randomNamespace()
   const [reader, foreign] = [makeKey('reader', namespace), makeKey('reader', other, 'foreign')]
   const config = stringify({ auth: { keys: [reader.entry, foreign.entry] } })
-  const app = await startApp(t as never, { config, ...options })
+  const app = await startApp(t, { config, ...options })
   await app.app.listen({ host: '127.0.0.1', port: 0 })
   const { port } = app.app.server.address() as AddressInfo
   const emit = (n: number, to = namespace) =>
@@ -309,7 +309,7 @@ t.test('a reader that takes nothing for too long is let go', async (t) => {
     services.events.emit({ event: 'effect.reclaimed', namespace, effect_id: 'e', ...large })
   }
   await waitFor(() => stuck.destroyed)
-  await waitFor(() => feed.readers() === 0)
+  t.ok(await waitFor(() => feed.readers() === 0))
 })
 
 t.test('a silent stream has heartbeats', async (t) => {
