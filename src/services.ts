@@ -67,15 +67,42 @@ const inspectionRules = ({ redis, retry }: Config): InspectionRules => ({
   memoryBudgetBytes: retry.redis.memory_budget_mb === null ? null : retry.redis.memory_budget_mb * 1024 * 1024,
 })
 
+/** Says once that the store is in trouble, and once that it answers again. */
+function tellOfStore(events: Events) {
+  let sinceMs: number | undefined
+  return {
+    trouble(reason: string): void {
+      if (sinceMs !== undefined) return
+      sinceMs = performance.now()
+      events.emit({ event: 'store.trouble', reason })
+    },
+    answered(): void {
+      if (sinceMs === undefined) return
+      const silent_seconds = (performance.now() - sinceMs) / 1000
+      sinceMs = undefined
+      events.emit({ event: 'store.recovered', silent_seconds })
+    },
+  }
+}
+
 /** Another server may answer after a reconnect: it is checked again. */
-const storeObserver = (metrics: Metrics, log: Logger, checkAgain: () => void): StoreObserver => ({
-  answered: metrics.storeAnswered,
-  trouble: metrics.storeTrouble,
-  connection: (event, detail) => {
-    log[event === 'ready' ? 'info' : 'warn']({ event, detail }, 'redis connection')
-    if (event === 'ready') checkAgain()
-  },
-})
+function storeObserver(metrics: Metrics, events: Events, log: Logger, checkAgain: () => void): StoreObserver {
+  const told = tellOfStore(events)
+  return {
+    answered(script, seconds) {
+      metrics.storeAnswered(script, seconds)
+      told.answered()
+    },
+    trouble(reason) {
+      metrics.storeTrouble(reason)
+      told.trouble(reason)
+    },
+    connection(event, detail) {
+      log[event === 'ready' ? 'info' : 'warn']({ event, detail }, 'redis connection')
+      if (event === 'ready') checkAgain()
+    },
+  }
+}
 
 /** What every concept is built on. */
 function createBase({ config, address, log, preludes = loadPreludes() }: ServiceOptions) {
@@ -84,7 +111,7 @@ function createBase({ config, address, log, preludes = loadPreludes() }: Service
   const store = connectStore(
     address,
     preludes,
-    storeObserver(metrics, log, () => inspector.inBackground()),
+    storeObserver(metrics, events, log, () => inspector.inBackground()),
   )
   const inspector = createInspector(store, inspectionRules(config), log)
   const memory = createMemory(store, events, config.retry.redis.memory_budget_mb, log)

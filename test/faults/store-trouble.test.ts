@@ -66,6 +66,8 @@ t.test('Redis is away', async (t) => {
   await refused(t, at.list(), 'unavailable')
   await at.redis.restart()
   await recovered(t, at)
+  const told = at.events.map(({ event }) => event).filter((event) => event.startsWith('store.'))
+  t.same(told, ['store.trouble', 'store.recovered'], 'each is told once')
 })
 
 t.test('Redis is away when the service starts', async (t) => {
