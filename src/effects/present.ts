@@ -29,7 +29,6 @@ export type Subject = { namespace: string; effectId: string; nowMs: number }
 
 export function recordBody({ namespace, effectId }: Subject, record: EffectRecord) {
   const leased = record.state === 'in_progress' || record.state === 'uncertain'
-  const vanishes = record.state !== 'in_progress' && record.state !== 'uncertain'
   return {
     effect_id: effectId,
     type: parseEffectId(effectId)?.type ?? '',
@@ -52,7 +51,8 @@ export function recordBody({ namespace, effectId }: Subject, record: EffectRecor
     not_before: instant(record.notBefore),
     completed_at: record.state === 'completed' ? instant(record.updatedAt) : null,
     failed_at: record.state === 'failed' ? instant(record.updatedAt) : null,
-    expires_at: vanishes ? instant(record.updatedAt + record.retentionMs) : null,
+    // What is in progress or uncertain never vanishes by itself.
+    expires_at: leased ? null : instant(record.updatedAt + record.retentionMs),
   }
 }
 

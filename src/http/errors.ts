@@ -30,7 +30,7 @@ function toProblem(error: unknown): Problem {
   return known ?? new Problem('internal', 'The service met a condition that it does not account for.')
 }
 
-/** Seconds for `Retry-After`, spread a little so that refused callers do not all come back at once. */
+/** Whole seconds for `Retry-After`: the member of the same name, rounded up. */
 function retryAfter(problem: Problem): number | undefined {
   const seconds = problem.members['retry_after_seconds']
   return typeof seconds === 'number' ? Math.ceil(seconds) : undefined
