@@ -9,21 +9,34 @@ import { limits } from './limits.ts'
 import { unfit } from './observability/health.ts'
 import { createLog, surviveFaults } from './observability/log.ts'
 import { type PrivateServer, PrivateServerError, startPrivateServer } from './redis/private-server.ts'
-import type { StoreAddress } from './redis/client.ts'
+import type { StoreAddress } from './redis/connection.ts'
 import { createServices, type Services } from './services.ts'
+
+/** For people: where Redis is, without secrets. */
+function placeOf({ redis, server }: Config, privateServer: PrivateServer | undefined): string {
+  const list = (servers: readonly { host: string; port: number }[]) =>
+    servers.map(({ host, port }) => `${host}:${port}`).join(', ')
+  if (privateServer) return `private (${privateServer.mode}), data in ${server.data_dir}`
+  if (redis.sentinels !== null) return `${redis.name} of Sentinels ${list(redis.sentinels)}`
+  return redis.cluster === null ? (redis.url ?? '').replace(/\/\/[^@/]*@/, '//') : `Cluster ${list(redis.cluster)}`
+}
+
+const isPrivate = ({ url, sentinels, cluster }: Config['redis']): boolean =>
+  url === null && sentinels === null && cluster === null
 
 /** Where Redis is: as configured, or the private server's socket. */
 function addressOf(config: Config, server: PrivateServer | undefined): StoreAddress {
-  const { url, username, password, tls } = config.redis
+  const { url, sentinels, name, sentinel_password, cluster, username, password, tls } = config.redis
   if (server) return { url: `unix://${server.socketPath}`, username: null, password: null, tls: null }
-  return { url: url ?? '', username, password, tls }
+  const credentials = { username, password, tls }
+  if (sentinels !== null) return { ...credentials, sentinels, name: name ?? '', sentinel_password }
+  return cluster === null ? { ...credentials, url: url ?? '' } : { ...credentials, cluster }
 }
 
 /** What a person who starts it wants to see first. */
 function greet({ config, inspector }: Services, app: FastifyInstance, server: PrivateServer | undefined): void {
   const { port } = app.server.address() as AddressInfo
   const { url, warning } = describeBinding(config, port)
-  const place = server ? `private (${server.mode}), data in ${config.server.data_dir}` : (config.redis.url ?? '')
   const known = inspector.latest()
   const state = known ? `${known.server} ${known.version}, ${known.durability}` : 'does not answer yet'
   const warnings = (known?.checks ?? []).flatMap(({ status, detail, remedy }) =>
@@ -32,7 +45,7 @@ function greet({ config, inspector }: Services, app: FastifyInstance, server: Pr
   const lines = [
     `Effectonce listens on ${url}`,
     `  docs    ${url}/docs`,
-    `  redis   ${place.replace(/\/\/[^@/]*@/, '//')}; ${state}`,
+    `  redis   ${placeOf(config, server)}; ${state}`,
     ...[...(warning === null ? [] : [warning]), ...warnings].map((text) => `  warning ${text}`),
   ]
   process.stdout.write(`${lines.join('\n')}\n`)
@@ -88,8 +101,9 @@ function stopOnSignals(log: Logger, drainAll: (noticeMs: number) => Promise<void
 async function main(): Promise<void> {
   const config = loadConfig()
   const log = createLog(config.server.log_level)
-  const server =
-    config.redis.url === null ? await startPrivateServer({ dataDir: config.server.data_dir, log }) : undefined
+  const server = isPrivate(config.redis)
+    ? await startPrivateServer({ dataDir: config.server.data_dir, log })
+    : undefined
   const services = createServices({ config, address: addressOf(config, server), log })
   const app = await buildApp(services)
   const stop = stopOnSignals(log, (noticeMs) => drain(app, services, server, noticeMs))

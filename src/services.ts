@@ -21,7 +21,8 @@ import { inTime } from './observability/in-time.ts'
 import { createMetrics, type Metrics } from './observability/metrics.ts'
 import { createSystem } from './observability/system.ts'
 import { invalidRequest, Problem } from './problems.ts'
-import { connectStore, type StoreAddress, type StoreObserver } from './redis/client.ts'
+import { connectStore, type StoreObserver } from './redis/client.ts'
+import type { StoreAddress } from './redis/connection.ts'
 import { createInspector, type InspectionRules } from './redis/inspect.ts'
 import { createKeys } from './redis/keys.ts'
 import { createMemory } from './redis/memory.ts'
@@ -62,8 +63,11 @@ function typePolicy(config: Config): EffectsDependencies['typePolicy'] {
 }
 
 /** `require_safe` looks at the eviction policy in any case. */
-const inspectionRules = ({ redis, retry }: Config): InspectionRules => ({
+const inspectionRules = ({ redis, retry, effects }: Config): InspectionRules => ({
   checkEviction: retry.redis.check_eviction_policy || redis.require_safe,
+  commitments: [effects.defaults, ...Object.values(effects.types)].flatMap(({ durability = 'primary' }) =>
+    durability === 'primary' ? [] : [durability],
+  ),
   memoryBudgetBytes: retry.redis.memory_budget_mb === null ? null : retry.redis.memory_budget_mb * 1024 * 1024,
 })
 
@@ -138,7 +142,7 @@ function createRecords({ config, address, log, store, keys, events, metrics, nam
     entriesMax: config.audit.entries_max,
   })
   const eventWriter = createEventWriter({ store, keys, events, namespaces, log, lost: metrics.eventsLost })
-  const eventFeed = createEventFeed({ store, keys, log, tail: createStreamReader(address) })
+  const eventFeed = createEventFeed({ store, keys, log, tail: createStreamReader(address, store) })
   logEvents(events, log)
   return {
     ...{ audit, auditFiles, eventWriter, eventFeed },
@@ -169,6 +173,7 @@ function effectsOf(base: Base, { audit, auditFiles }: Records, breakers: Breaker
   return createEffects({
     ...{ ...base, audit },
     typePolicy: typePolicy(config),
+    durability: (type) => effectTypeConfig(config, type).durability,
     maxAttempts: (type, jobType) => maxAttempts(config, type, jobType),
     maxResultBytes: config.effects.max_result_bytes,
     memory: base.memory.read,
@@ -247,7 +252,7 @@ function observationOf(
       const states = await inTime(breakers.states(namespace))
       return states && states.filter(({ state }) => state !== 'closed').map(({ jobType }) => jobType)
     },
-    privateRedis: config.redis.url === null,
+    privateRedis: [config.redis.url, config.redis.sentinels, config.redis.cluster].every((place) => place === null),
     processes: 1,
   })
   const breakerStates = async () => (await Promise.all(namespaces.map(breakers.states))).flat()

@@ -23,7 +23,7 @@ const topLevel = new Set([
 ])
 
 /** Where everything is put together, and the jitter of reconnecting. All other logic is handed the time and chance. */
-const clockReaders = new Set(['src/services.ts', 'src/redis/client.ts'])
+const clockReaders = new Set(['src/services.ts', 'src/redis/client.ts', 'src/redis/connection.ts'])
 
 /** In two halves, so that this file does not hold them. */
 const words = (...halves: [string, string][]) => halves.map(([start, end]) => start + end)

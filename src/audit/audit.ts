@@ -188,7 +188,7 @@ function createReading({ store, keys }: Pick<AuditDependencies, 'store' | 'keys'
   }
 
   async function head(namespace: string): Promise<ChainHead | null> {
-    const reply = await store.call('HMGET', keys.auditHead(namespace), 'seq', 'hash', 'trimmed')
+    const reply = await store.read('HMGET', keys.auditHead(namespace), 'seq', 'hash', 'trimmed')
     const [seq, hash, trimmed] = reply as (string | null)[]
     return typeof seq !== 'string' || typeof hash !== 'string'
       ? null

@@ -6,26 +6,9 @@ import type { Path, Report } from './yaml.ts'
 /** Settings that are valid and would be ignored by this version; `places` finds where such a value was given. */
 const notBuiltYet: { message: string; places: (config: Config) => Path[] }[] = [
   {
-    message: 'Redis Sentinel is not supported yet; set redis.url',
-    places: ({ redis }) => (redis.sentinels === null ? [] : [['redis', 'sentinels']]),
-  },
-  {
-    message: 'Redis Cluster is not supported yet; set redis.url',
-    places: ({ redis }) => (redis.cluster === null ? [] : [['redis', 'cluster']]),
-  },
-  {
     message: 'only the default (60) and 0 are supported yet',
     places: ({ redis }) =>
       [0, 60].includes(redis.failover_grace_seconds) ? [] : [['redis', 'failover_grace_seconds']],
-  },
-  {
-    message: 'only durability primary is supported yet',
-    places: ({ effects }) => [
-      ...(effects.defaults.durability === 'primary' ? [] : [['effects', 'defaults', 'durability']]),
-      ...Object.entries(effects.types)
-        .filter(([, { durability }]) => durability !== undefined && durability !== 'primary')
-        .map(([type]) => ['effects', 'types', type, 'durability']),
-    ],
   },
   {
     message: 'only one process is supported yet',

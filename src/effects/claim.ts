@@ -3,8 +3,16 @@ import { randomBytes } from 'node:crypto'
 import type { RawJson } from '../json.ts'
 import { limits } from '../limits.ts'
 import { invalidRequest, Problem } from '../problems.ts'
-import { storeUnavailable } from '../redis/client.ts'
-import { type Context, digest, type EffectName, type Located, milliseconds, type TypePolicy } from './context.ts'
+import { durabilityNotReached, storeUnavailable } from '../redis/client.ts'
+import {
+  type Context,
+  digest,
+  durabilityName,
+  type EffectName,
+  type Located,
+  milliseconds,
+  type TypePolicy,
+} from './context.ts'
 import { fingerprintOf } from './identity.ts'
 import { type BreakerRefusal, circuitOpen } from './jobs.ts'
 import {
@@ -17,7 +25,7 @@ import {
   type Subject,
   uncertainProblem,
 } from './present.ts'
-import { type ClaimReply, effectClaim, type EffectRecord, type LeasePolicy } from './scripts.ts'
+import { type ClaimReply, effectClaim, effectRelease, type EffectRecord, type LeasePolicy } from './scripts.ts'
 
 export type ClaimRequest = EffectName & {
   owner: string
@@ -59,7 +67,6 @@ function callerArguments(request: ClaimRequest, { effectId, entity }: Located, p
     retention_ms: milliseconds(request.retention_seconds ?? policy.retention_seconds),
     policy: request.on_lease_expiry ?? policy.on_lease_expiry,
     job_type: request.job_type ?? '',
-    durability: 'primary',
     metadata: request.metadata === undefined ? '' : JSON.stringify(request.metadata),
     entity: entity === undefined ? '' : JSON.stringify(entity),
     has_result: request.result === undefined ? '' : '1',
@@ -81,6 +88,12 @@ const outcomes: Partial<Record<ClaimReply['status'], string>> = {
   gated: 'circuit_open',
 }
 const outcomeOf = ({ status }: ClaimReply): string => outcomes[status] ?? status
+
+/** What the caller acts upon: the write that it rests on, ours or another's, must be kept. */
+const restsOnWrites: ReadonlySet<ClaimReply['status']> = new Set([
+  ...(['claimed', 'replayed', 'completed_now', 'completed_again'] as const),
+  ...(['completed', 'failed', 'exhausted'] as const),
+])
 
 /** The script's words that give the effect to the caller. */
 const grants: ReadonlySet<ClaimReply['status']> = new Set(['claimed', 'replayed', 'completed_now', 'completed_again'])
@@ -135,20 +148,44 @@ function tell(context: Context, subject: Subject, { record, lapsed, inDoubt, sta
   else if (status === 'exhausted') context.tellUncertain(subject, record, 'attempts_exhausted')
 }
 
+/**
+ * A grant that too few copies hold is not given. With a `claim_id` it waits for the same call to come again; without one
+ * nobody can collect it, so it is given back.
+ */
+async function withdraw(context: Context, located: Located, request: ClaimRequest, reply: ClaimReply): Promise<never> {
+  if (reply.status === 'claimed' && request.claim_id === undefined) {
+    const args = { effect_id: located.effectId, token: reply.record.token, reason: 'durability-not-reached' }
+    await context.store
+      .run(effectRelease, located.keys, args)
+      .catch((error: unknown) =>
+        context.log.warn({ err: error, effect_id: located.effectId }, 'a claim stays until its lease ends'),
+      )
+  }
+  throw durabilityNotReached(context.durability(located.type))
+}
+
 /** One claim, ready to be sent as often as needed; `gate` asks what would be granted, and grants nothing. */
 async function prepare(context: Context, located: Located, request: ClaimRequest, policy: TypePolicy) {
   const { store, memory } = context
-  const clock = await store.clock()
+  const startMs = performance.now()
+  const clock = await store.clock(located.keys[0])
   const max_attempts = context.maxAttempts(located.type, request.job_type ?? null)
-  const given = { ...callerArguments(request, located, policy), max_attempts }
-  const once = (gate: boolean) =>
-    store.run(effectClaim, located.keys, {
+  const durable = context.durably(located)
+  const durability = durabilityName(durable.durability ?? 'primary')
+  const given = { ...callerArguments(request, located, policy), max_attempts, durability }
+  const once = async (gate: boolean): Promise<ClaimReply> => {
+    const args = {
       ...given,
       gate: gate ? '1' : '',
-      deadline_us: clock.nowUs() + limits.claimGrantMs * 1000,
+      // From the first try on, so that nobody is granted anything behind the answer that gave up.
+      deadline_us: clock.nowUs() + Math.round((limits.claimGrantMs + startMs - performance.now()) * 1000),
       floor_us: clock.floorUs(),
       over_budget: memory().over ? '1' : '',
-    })
+    }
+    const { reply, reached } = await store.runTelling(effectClaim, located.keys, args, durable)
+    if (!reached && restsOnWrites.has(reply.status)) await withdraw(context, located, request, reply)
+    return reply
+  }
   return async (gate: boolean): Promise<ClaimReply> => {
     const reply = await once(gate)
     // Late: Redis's clock has stepped forward, and the reply has told us its time.
@@ -204,6 +241,7 @@ function refusedByBreaker(
   { reply, refused }: Meeting,
   request: ClaimRequest,
 ): Problem {
+  if (reply.status === 'late') return storeUnavailable('outcome_unknown')
   if (reply.status !== 'gated' || !refused || request.job_type === undefined) return storeUnavailable('busy')
   context.jobs.blocked(subject.namespace, request.job_type, nonce(), 'circuit_open')
   return circuitOpen(subject, reply.record, request.job_type, refused)

@@ -6,7 +6,7 @@ import type { Events } from '../events/events.ts'
 import type { Classification, Execution } from '../failures/classify.ts'
 import type { JsonObject, RawJson } from '../json.ts'
 import { invalidRequest, Problem } from '../problems.ts'
-import type { Store } from '../redis/client.ts'
+import type { Durability, RunOptions, Store } from '../redis/client.ts'
 import type { Keys } from '../redis/keys.ts'
 import type { DecisionLine } from '../retries/decisions.ts'
 import { identify, parseEffectId } from './identity.ts'
@@ -53,6 +53,8 @@ export type EffectsDependencies = {
   events: Events
   /** Throws invalid-request for a type that is not allowed. */
   typePolicy: (type: string) => TypePolicy
+  /** What an answer about an effect of this type waits for. */
+  durability: (type: string) => Durability
   maxAttempts: (type: string, jobType: string | null) => number
   maxResultBytes: number
   /** Whether new effects are refused, and the figures for the answer. */
@@ -87,6 +89,10 @@ export type Located = {
   entity: string | JsonObject | undefined
 }
 
+/** As the record and the answers name it: `primary`, `fsynced`, `replicated:2`. */
+export const durabilityName = (durability: Durability): string =>
+  typeof durability === 'string' ? durability : `replicated:${durability.replicated}`
+
 export const milliseconds = (seconds: number): number => Math.round(seconds * 1000)
 
 /** 22 characters (132 bits) that stand for one call or claim. */
@@ -107,9 +113,12 @@ export function createContext(dependencies: EffectsDependencies) {
     ...dependencies,
     locate,
 
+    /** How every script is run that changes an effect, or tells what another call has changed. */
+    durably: ({ type }: Located): RunOptions => ({ durability: dependencies.durability(type) }),
+
     /** The effect at Redis's time now. */
     async subject(namespace: string, effectId: string): Promise<Subject> {
-      const clock = await store.clock()
+      const clock = await store.clock(locate(namespace, { effect_id: effectId }).keys[0])
       return { namespace, effectId, nowMs: clock.nowUs() / 1000 }
     },
 

@@ -87,15 +87,18 @@ export async function resolve(
 ) {
   checkResolve(request, byWorker)
   context.checkResult(request.result)
-  const { effectId, keys } = context.locate(namespace, request)
+  const located = context.locate(namespace, request)
+  const { effectId, keys } = located
   const subject = await context.subject(namespace, effectId)
   const before = await readBefore(context, subject, keys[0])
   const { resolution, reason, evidence = null } = request
   const args = resolveArguments(request, actor, byWorker)
 
   async function perform() {
-    const clock = await context.store.clock()
-    const reply = await context.store.run(effectResolve, keys, { ...args, floor_us: clock.floorUs() })
+    const { store } = context
+    const clock = await store.clock(keys[0])
+    const given = { ...args, floor_us: clock.floorUs() }
+    const reply = await store.run(effectResolve, keys, given, context.durably(located))
     if (reply.status !== 'resolved') throw resolveRefusal(reply, subject)
     return reply
   }
@@ -116,13 +119,14 @@ export async function resolve(
 
 /** Forgets a settled or released record; its token is remembered for the retention. */
 export async function remove(context: Context, namespace: string, request: DeleteRequest, actor: Actor): Promise<void> {
-  const { effectId, keys } = context.locate(namespace, request)
+  const located = context.locate(namespace, request)
+  const { effectId, keys } = located
   const subject = await context.subject(namespace, effectId)
   const before = await readBefore(context, subject, keys[0])
   const args = { effect_id: effectId, token: request.fencing_token ?? '', call: digest(randomUUID()) }
 
   async function perform(): Promise<void> {
-    const reply = await context.store.run(effectDelete, keys, args)
+    const reply = await context.store.run(effectDelete, keys, args, context.durably(located))
     if (reply.status === 'not_found') throw notFound(subject)
     if (reply.status === 'stale') throw staleToken(subject, reply.record)
     if (reply.status === 'not_settled') {

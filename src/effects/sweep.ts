@@ -15,6 +15,14 @@ export type Sweep = {
   stop: () => Promise<void>
 }
 
+/** Effects whose lease is over, the first of each index. In a Cluster each bucket may lie on another server. */
+async function silentHolders({ store, keys }: Context, namespace: string): Promise<string[]> {
+  const indexes = keys.allInflight(namespace)
+  const groups = store.clustered ? indexes.map((index) => [index]) : [indexes]
+  const look = (group: string[]) => store.run(effectDue, group, { count: limits.sweepBatchMax })
+  return (await Promise.all(groups.map(look))).flat()
+}
+
 export function createSweep(context: Context, namespaces: readonly string[], log: Logger): Sweep {
   const { store, keys } = context
   const holder = randomUUID()
@@ -39,7 +47,7 @@ export function createSweep(context: Context, namespaces: readonly string[], log
     const lease = { holder, lease_ms: limits.sweepLeaseMs }
     const { held } = await store.run(leaseHold, [keys.sweepLease(namespace)], lease)
     if (!held) return 0
-    const due = await store.run(effectDue, keys.allInflight(namespace), { count: limits.sweepBatchMax })
+    const due = await silentHolders(context, namespace)
     const settled = await Promise.all(due.map((effectId) => settle(namespace, effectId)))
     return settled.filter(Boolean).length
   }

@@ -2,22 +2,17 @@
  * The one way to Redis. Every call has a deadline; a lost reply is answered by sending the same script again, which the
  * nonce in each script makes harmless; what cannot be answered becomes a `store-unavailable` problem.
  */
-import assert from 'node:assert/strict'
-import { readFileSync } from 'node:fs'
 import { setTimeout as sleep } from 'node:timers/promises'
-import { Redis, type RedisOptions } from 'ioredis'
 import { limits } from '../limits.ts'
 import { Problem } from '../problems.ts'
+import type { Floor, RedisClock } from './clock.ts'
+import type { StoreAddress } from './connection.ts'
 import { classifyStoreError, type StoreReason, type StoreTrouble } from './errors.ts'
-import { type Preludes, type RawReply, type ScriptDefinition, scriptText } from './scripts.ts'
-
-/** Where Redis is and how to get in; `url` is `redis://`, `rediss://` or `unix://`. */
-export type StoreAddress = {
-  url: string
-  username: string | null
-  password: string | null
-  tls: { ca_file: string | null; cert_file: string | null; key_file: string | null; servername: string | null } | null
-}
+import type { Committed, Commitment } from './group-commit.ts'
+import type { Identity } from './identity.ts'
+import type { Preludes, RawReply, ScriptCall, ScriptDefinition } from './scripts.ts'
+import type { StoreServer } from './server.ts'
+import { openServers, type Servers } from './servers.ts'
 
 /** What happens at the store, for metrics and the log; must not throw. */
 export type StoreObserver = {
@@ -25,6 +20,14 @@ export type StoreObserver = {
   trouble: (reason: StoreReason) => void
   connection: (event: 'ready' | 'close' | 'error', detail: string) => void
 }
+
+/** How much must hold before a script counts as answered; `primary`: the server that takes writes has it in memory. */
+export type Durability = 'primary' | Commitment
+
+export type RunOptions = { durability?: Durability; unguarded?: boolean }
+
+/** Judges who answers before a script is sent there; undefined: go on at once. */
+export type Guard = (identity: Identity) => Promise<void> | undefined
 
 export type Store = ReturnType<typeof connectStore>
 
@@ -45,127 +48,63 @@ const details: Record<StoreReason, string> = {
 /** Reasons that another attempt a moment later may overcome. */
 const passing: ReadonlySet<StoreReason> = new Set(['failing_over', 'resharding', 'busy', 'unavailable', 'loading'])
 
+/** So that those who were refused together do not come back together. */
+const retryAfterSeconds = (): number => 1 + Math.floor(Math.random() * limits.storeRetryAfterSpreadSeconds)
+
 export function storeUnavailable(reason: StoreReason): Problem {
-  return new Problem('store-unavailable', details[reason], { reason, retry_after_seconds: 1 })
+  return new Problem('store-unavailable', details[reason], { reason, retry_after_seconds: retryAfterSeconds() })
 }
 
-function redisOptions(address: StoreAddress, connectionName: string) {
-  const read = (file: string | null) => (file === null ? undefined : readFileSync(file))
-  const tls = address.tls
-  return {
-    connectionName,
-    // A command is never kept back, and never sent again without our knowing: each was measured to count one INCR twice.
-    enableOfflineQueue: false,
-    autoResendUnfulfilledCommands: false,
-    maxRetriesPerRequest: 0,
-    // The ready check would hide LOADING behind "not connected".
-    enableReadyCheck: false,
-    commandTimeout: limits.storeCommandTimeoutMs,
-    socketTimeout: limits.storeSocketTimeoutMs,
-    connectTimeout: limits.storeConnectTimeoutMs,
-    retryStrategy: (times: number) =>
-      Math.min(limits.storeReconnectDelayMaxMs, 20 * 2 ** Math.min(times, 10)) * (0.5 + Math.random() / 2),
-    // A primary that became a replica: connect anew, and do not send the command again by itself.
-    reconnectOnError: (error: Error) => (error.message.startsWith('READONLY') ? 1 : false),
-    ...(address.username === null ? {} : { username: address.username }),
-    ...(address.password === null ? {} : { password: address.password }),
-    ...(tls === null
-      ? {}
-      : {
-          tls: {
-            ca: read(tls.ca_file),
-            cert: read(tls.cert_file),
-            key: read(tls.key_file),
-            ...(tls.servername === null ? {} : { servername: tls.servername }),
-          },
-        }),
-  } satisfies RedisOptions
+/** 503: the script ran, and too few copies of what it wrote are known. */
+export function durabilityNotReached(durability: Durability): Problem {
+  const where = typeof durability === 'string' ? 'the disk' : `${durability.replicated} replicas`
+  const detail = `The write was not confirmed by ${where} in time; send the same call again.`
+  return new Problem('durability-not-reached', detail, { retry_after_seconds: retryAfterSeconds() })
 }
 
-/** A connection of its own; `changes` are options that differ from those of the store. */
-export function connect(
-  address: StoreAddress,
-  connectionName: string,
-  changes: Omit<RedisOptions, 'replyMapping'> = {},
-): Redis {
-  const options = { ...redisOptions(address, connectionName), ...changes }
-  if (!address.url.startsWith('unix://')) return new Redis(address.url, options)
-  return new Redis({ ...options, path: address.url.slice('unix://'.length) })
-}
-
-type RedisClock = ReturnType<typeof createClock>
-
-/** Redis's clock as this process knows it, from the last reply; never ahead of the true one by more than a clock step. */
-function createClock() {
-  let lastUs = 0
-  let readAtMs = 0
-  let highestUs = 0
-  return {
-    saw(nowUs: number): void {
-      lastUs = nowUs
-      readAtMs = performance.now()
-      highestUs = Math.max(highestUs, nowUs)
-    },
-    known: () => lastUs > 0,
-    /** Microseconds; at most the true time, since the way back of the reply is left out. */
-    nowUs: () => lastUs + Math.floor((performance.now() - readAtMs) * 1000),
-    /** The highest Redis time that this process has seen, microseconds: tokens stay above it. */
-    floorUs: () => highestUs,
-  }
-}
-
-type Command = (...args: (string | number)[]) => Promise<unknown>
-
-/** One connection and what is known of it. */
 type Link = {
-  redis: Redis
-  clock: RedisClock
+  servers: Servers
+  floor: Floor
   observer: StoreObserver
-  preludes: Preludes
-  commands: Map<string, Command>
+  guard: Guard | undefined
   lastAnswerMs: number
-  /** Why the last connection was refused, where the server said so. */
-  refusal: StoreReason | undefined
   /** Why no script is sent at all, where the server is not one that may run them. */
   scriptsRefused: StoreReason | undefined
 }
 
-function watch(link: Link): void {
-  const { redis, observer } = link
-  redis.on('ready', () => {
-    link.refusal = undefined
-    observer.connection('ready', '')
-    call(link, 'TIME').catch(() => undefined)
-  })
-  redis.on('close', () => observer.connection('close', ''))
-  redis.on('error', (error: Error) => {
-    const trouble = classifyStoreError(error)
-    if (trouble.kind === 'not_executed' && trouble.reason !== 'unavailable') link.refusal = trouble.reason
-    observer.connection('error', error.message)
-  })
+/** One call on its way: when it began, how often it was tried, where it goes next. */
+type Run = {
+  startMs: number
+  tries: number
+  outcomeUnknown: boolean
+  key: string | undefined
+  server: StoreServer | undefined
+  /** It is meant for `server` and no other. */
+  pinned: boolean
+  /** The slot is on its way to `server`. */
+  asking: boolean
 }
 
-function commandOf(link: Link, definition: ScriptDefinition<string, string, unknown>): Command {
-  const known = link.commands.get(definition.name)
-  if (known) return known
-  link.redis.defineCommand(definition.name, { lua: scriptText(definition, link.preludes) })
-  const named = link.redis as unknown as Record<string, Command>
-  const defined = named[definition.name]?.bind(link.redis)
-  assert(defined, 'a command that was just defined exists')
-  link.commands.set(definition.name, defined)
-  return defined
-}
+const newRun = (key?: string): Run => ({
+  ...{ startMs: performance.now(), tries: 0, outcomeUnknown: false },
+  ...{ key, server: undefined, pinned: false, asking: false },
+})
 
 /** What to do after a failed try: pause and send again, or give up for a reason. */
 type Verdict = { again: true; pauseMs: number } | { again: false; reason: StoreReason }
+type Trouble = Exclude<StoreTrouble, { kind: 'bug' }>
 
-function judge(link: Link, trouble: Exclude<StoreTrouble, { kind: 'bug' }>, run: Run): Verdict {
+/** A server that has refused us for a reason and cannot be reached now is still in that trouble. */
+function reasonOf(link: Link, trouble: Trouble, { server }: Run): StoreReason {
+  if (trouble.kind === 'unknown') return 'unavailable'
+  if (trouble.reason !== 'unavailable') return trouble.reason
+  const othersAnswer = link.servers.all().some((other) => other !== server && other.redis.status === 'ready')
+  return server?.refusal ?? (othersAnswer ? 'failing_over' : 'unavailable')
+}
+
+function judge(link: Link, trouble: Trouble, run: Run): Verdict {
   const unknown = trouble.kind === 'unknown'
-  const reason = unknown
-    ? 'unavailable'
-    : trouble.reason === 'unavailable'
-      ? (link.refusal ?? 'unavailable')
-      : trouble.reason
+  const reason = reasonOf(link, trouble, run)
   const pauseMs = Math.min(limits.storeRetryPauseMs, 5 * 2 ** run.tries)
   const patienceMs = unknown || run.outcomeUnknown ? limits.storeDeadlineMs : limits.storeRetryWhileAwayMs
   const spentMs = performance.now() - run.startMs + pauseMs + (unknown ? limits.storeCommandTimeoutMs : 0)
@@ -173,24 +112,56 @@ function judge(link: Link, trouble: Exclude<StoreTrouble, { kind: 'bug' }>, run:
   return { again: false, reason: run.outcomeUnknown ? 'outcome_unknown' : reason }
 }
 
-type Run = { startMs: number; tries: number; outcomeUnknown: boolean }
+/** The server of the next try. Problem where a Cluster's table has none: classified as never written. */
+function serverOf(link: Link, run: Run): StoreServer {
+  if ((run.pinned || run.asking) && run.server) return run.server
+  const server = run.key === undefined ? link.servers.all()[0] : link.servers.of(run.key)
+  if (server) return server
+  link.servers.doubt()
+  throw new Error("Stream isn't writeable: no server is known for this slot")
+}
+
+/** Learns from a failed try where the next one goes. */
+function redirect(link: Link, error: unknown, run: Run): void {
+  const message = error instanceof Error ? error.message : ''
+  const { server } = run
+  run.asking = false
+  if (!server) return
+  if (message.startsWith('MOVED ')) link.servers.redirected(message, server)
+  else if (message.startsWith('ASK ')) {
+    run.server = link.servers.redirected(message, server)
+    run.asking = run.server !== undefined
+  } else link.servers.doubt()
+}
 
 /** Sends until it is answered, the deadline is over, or the trouble will not pass. */
-async function attempt(link: Link, send: () => Promise<unknown>, writes: boolean): Promise<unknown> {
-  const run: Run = { startMs: performance.now(), tries: 0, outcomeUnknown: false }
+async function attempt<Answer>(
+  link: Link,
+  run: Run,
+  send: (server: StoreServer) => Promise<Answer>,
+  writes: boolean,
+): Promise<Answer> {
   for (;;) {
     try {
-      return await send()
+      run.server = serverOf(link, run)
+      const answer = await send(run.server)
+      run.server.refusal = undefined
+      link.lastAnswerMs = performance.now()
+      return answer
     } catch (error) {
       const trouble = classifyStoreError(error)
       if (trouble.kind === 'bug') throw error
       run.tries += 1
       run.outcomeUnknown ||= trouble.kind === 'unknown' && writes
       const verdict = judge(link, trouble, run)
+      if (run.server && trouble.kind === 'not_executed' && trouble.reason !== 'unavailable') {
+        run.server.refusal = trouble.reason
+      }
       if (!verdict.again) {
         link.observer.trouble(verdict.reason)
         throw storeUnavailable(verdict.reason)
       }
+      redirect(link, error, run)
       await sleep(verdict.pauseMs)
     }
   }
@@ -201,12 +172,46 @@ function timeUs(reply: unknown): number {
   return Number(seconds) * 1_000_000 + Number(microseconds)
 }
 
-/** Sends one plain command that changes nothing, such as INFO. */
-async function call(link: Link, name: string, ...args: string[]): Promise<unknown> {
-  const reply = await attempt(link, () => link.redis.call(name, ...args), false)
-  if (name === 'TIME') link.clock.saw(timeUs(reply))
-  link.lastAnswerMs = performance.now()
-  return reply
+/** Sends one plain command that changes nothing: to the server of `key`, or to any. */
+function call(link: Link, key: string | undefined, name: string, ...args: string[]): Promise<unknown> {
+  return attempt(link, newRun(key), ({ redis }) => redis.call(name, ...args), false)
+}
+
+/** Nothing was written: classified as such by these words of the client. */
+const notJudged = () => new Error("Stream isn't writeable: its server is not judged yet")
+
+/** Whether `promise` has settled in time; what it waits for goes on. */
+async function inTime(promise: Promise<unknown>): Promise<void> {
+  const late = sleep(limits.storeCommandTimeoutMs, 'late' as const, { ref: false })
+  if ((await Promise.race([promise, late])) === 'late') throw notJudged()
+}
+
+type Identified = { known: () => Identity | undefined; ask: () => Promise<Identity> }
+
+/** Who answers on a connection, once the guard lets scripts go there; at once where both are known. */
+function judged(link: Link, connection: Identified, unguarded: boolean): Identity | Promise<Identity> {
+  const identity = connection.known()
+  if (!identity) return connection.ask().then(() => judged(link, connection, unguarded))
+  const waiting = unguarded ? undefined : link.guard?.(identity)
+  if (!waiting) return identity
+  return inTime(waiting).then(() => {
+    if (connection.known() !== identity || link.guard?.(identity)) throw notJudged()
+    return identity
+  })
+}
+
+async function sendScript(link: Link, server: StoreServer, call: ScriptCall, run: Run, options: RunOptions) {
+  const { durability = 'primary', unguarded = false } = options
+  if (durability === 'primary' || run.asking) {
+    const who = judged(link, server.identity, unguarded)
+    if (who instanceof Promise) await who
+    return {
+      reply: await (run.asking ? server.sendAsking(call) : server.send(call)),
+      reached: durability === 'primary',
+    }
+  }
+  const lane = server.groupCommit().lane(durability)
+  return lane.commit(call, durability, await judged(link, lane.identity, unguarded))
 }
 
 /** Runs a script. `keys` are in the order of the definition, `args` by name; absent text is `''`. */
@@ -215,55 +220,89 @@ async function run<Key extends string, Argument extends string, Reply>(
   definition: ScriptDefinition<Key, Argument, Reply>,
   keys: readonly string[],
   args: Record<Argument, string | number>,
-): Promise<Reply> {
+  options: RunOptions,
+): Promise<{ reply: Reply; reached: boolean }> {
   if (link.scriptsRefused) {
     link.observer.trouble(link.scriptsRefused)
     throw storeUnavailable(link.scriptsRefused)
   }
-  const command = commandOf(link, definition)
-  const values = definition.args.map((name) => args[name])
-  const startMs = performance.now()
-  const send = () => command(keys.length, ...keys, ...values)
-  const reply = (await attempt(link, send, !definition.flags.includes('no-writes'))) as RawReply
-  link.clock.saw(reply[1])
-  link.lastAnswerMs = performance.now()
-  link.observer.answered(definition.name, (link.lastAnswerMs - startMs) / 1000)
-  return definition.decode(reply)
+  const script: ScriptCall = { definition, keys, values: definition.args.map((name) => args[name]) }
+  const way = newRun(keys[0])
+  const send = (server: StoreServer): Promise<Committed> => sendScript(link, server, script, way, options)
+  const { reply, reached } = await attempt(link, way, send, !definition.flags.includes('no-writes'))
+  const raw = reply as RawReply
+  way.server?.clock.saw(raw[1])
+  link.observer.answered(definition.name, (link.lastAnswerMs - way.startMs) / 1000)
+  return { reply: definition.decode(raw), reached }
+}
+
+/** The clock of the server of `key` (absent: of any), asked for if this process has not seen it yet. */
+async function clockOf(link: Link, key?: string): Promise<RedisClock> {
+  const server = key === undefined ? link.servers.all()[0] : link.servers.of(key)
+  if (server?.clock.known()) return server.clock
+  const way = newRun(key)
+  const reply = await attempt(link, way, ({ redis }) => redis.call('TIME'), false)
+  const asked = way.server as StoreServer
+  asked.clock.saw(timeUs(reply))
+  return asked.clock
+}
+
+/** Sends one plain command that changes nothing to every server that takes writes. */
+async function eachPrimary(link: Link, name: string, ...args: string[]): Promise<{ node: string; reply: unknown }[]> {
+  // A Cluster that has told nothing yet: as for any other call, wait a moment.
+  if (link.servers.all().length === 0) await call(link, undefined, 'TIME')
+  const ask = (server: StoreServer) =>
+    attempt(link, { ...newRun(), server, pinned: true }, ({ redis }) => redis.call(name, ...args), false)
+  return Promise.all(link.servers.all().map(async (server) => ({ node: server.node, reply: await ask(server) })))
 }
 
 /**
  * Connects and keeps connecting for ever. `preludes` holds the clock that scripts read. Errors of `run` and `call`:
- * Problem `store-unavailable` with `reason`; anything else is our own mistake.
+ * Problem `store-unavailable` with `reason`, or `durability-not-reached`; anything else is our own mistake.
  */
 export function connectStore(address: StoreAddress, preludes: Preludes, observer: StoreObserver) {
+  const floor: Floor = { us: 0 }
   const link: Link = {
-    redis: connect(address, 'effectonce'),
-    clock: createClock(),
-    observer,
-    preludes,
-    commands: new Map(),
+    servers: openServers(address, { preludes, floor, events: observer }),
+    ...{ floor, observer, guard: undefined, scriptsRefused: undefined },
     lastAnswerMs: performance.now(),
-    refusal: undefined,
-    scriptsRefused: undefined,
   }
-  watch(link)
+  const { servers } = link
   return {
-    run: <Key extends string, Argument extends string, Reply>(
+    run: async <Key extends string, Argument extends string, Reply>(
       definition: ScriptDefinition<Key, Argument, Reply>,
       keys: readonly string[],
       args: Record<Argument, string | number>,
-    ): Promise<Reply> => run(link, definition, keys, args),
-    call: (name: string, ...args: string[]) => call(link, name, ...args),
-    /** Redis's clock, asked for if this process has not seen it yet. */
-    async clock(): Promise<RedisClock> {
-      if (!link.clock.known()) await call(link, 'TIME')
-      return link.clock
+      options: RunOptions = {},
+    ): Promise<Reply> => {
+      const { reply, reached } = await run(link, definition, keys, args, options)
+      if (!reached) throw durabilityNotReached(options.durability ?? 'primary')
+      return reply
     },
+    /** As `run`; tells what the script answered even where the durability was not reached. */
+    runTelling: <Key extends string, Argument extends string, Reply>(
+      definition: ScriptDefinition<Key, Argument, Reply>,
+      keys: readonly string[],
+      args: Record<Argument, string | number>,
+      options: RunOptions,
+    ): Promise<{ reply: Reply; reached: boolean }> => run(link, definition, keys, args, options),
+    /** A plain read at any server. */
+    call: (name: string, ...args: string[]) => call(link, undefined, name, ...args),
+    /** A plain read of one key. */
+    read: (name: string, key: string, ...args: string[]) => call(link, key, name, key, ...args),
+    eachPrimary: (name: string, ...args: string[]) => eachPrimary(link, name, ...args),
+    clock: (key?: string): Promise<RedisClock> => clockOf(link, key),
     /** Seconds since Redis last answered anything. */
     silentSeconds: () => (performance.now() - link.lastAnswerMs) / 1000,
-    connected: () => link.redis.status === 'ready',
+    connected: () => servers.all().some(({ redis }) => redis.status === 'ready'),
+    /** Whether keys of different hash tags may lie on different servers. */
+    clustered: servers.clustered,
+    /** The name of the server of `key`; undefined while a Cluster does not say. */
+    nodeOf: (key: string): string | undefined => servers.of(key)?.node,
+    /** Every script waits for this judgement of the server that it goes to, but those that are run `unguarded`. */
+    guard: (guard: Guard) => void (link.guard = guard),
     /** From now on every script is refused with this reason; undefined lifts it. */
     refuseScripts: (reason: StoreReason | undefined) => void (link.scriptsRefused = reason),
-    close: () => link.redis.disconnect(),
+    close: () => servers.close(),
   }
 }

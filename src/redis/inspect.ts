@@ -2,15 +2,17 @@
  * What Redis answers us, and whether it keeps what it acknowledges: version, eviction, persistence, memory, replicas. Asked
  * at the start, after each reconnect (another server may answer then) and every `limits.inspectIntervalMs`.
  */
+import assert from 'node:assert/strict'
 import { setTimeout as sleep } from 'node:timers/promises'
 import type { Logger } from 'pino'
 import { limits } from '../limits.ts'
 import type { Store } from './client.ts'
-import { parseInfo } from './memory.ts'
+import { type Commitment, knowsWaitAof } from './group-commit.ts'
+import { parseInfo } from './info.ts'
 
 /** One check. `warn`: works, with a risk; `fail`: acknowledged effects can be forgotten, or nothing works. */
 export type Verdict = {
-  name: 'version' | 'eviction_policy' | 'persistence' | 'maxmemory' | 'replicas'
+  name: 'version' | 'eviction_policy' | 'persistence' | 'maxmemory' | 'replicas' | 'durability'
   status: 'ok' | 'warn' | 'fail'
   detail: string
   /** What to do about it; null where nothing is wrong. */
@@ -39,7 +41,12 @@ export type Facts = {
   settings: { appendfsync: string; save: string } | undefined
 }
 
-export type InspectionRules = { checkEviction: boolean; memoryBudgetBytes: number | null }
+export type InspectionRules = {
+  checkEviction: boolean
+  memoryBudgetBytes: number | null
+  /** What the effect types ask for beyond `primary`. */
+  commitments: readonly Commitment[]
+}
 
 const versionMajorMin = 7
 
@@ -132,14 +139,36 @@ function judgeReplicas({ info }: Facts): Verdict {
   return ok(name, `${count}; they follow a moment later, so a failover may lose the last writes.`)
 }
 
+const onlineReplicas = ({ info }: Facts): number =>
+  [...info].filter(([name, state]) => /^slave\d+$/.test(name) && state.includes('state=online')).length
+
+/** Whether this server can keep what the effect types ask for. */
+function judgeCommitments(facts: Facts, commitments: readonly Commitment[]): Verdict {
+  const name = 'durability'
+  const replicas = commitments.flatMap((commitment) => (commitment === 'fsynced' ? [] : [commitment.replicated]))
+  const wanted = Math.max(0, ...replicas)
+  if (onlineReplicas(facts) < wanted) {
+    const detail = `A type asks for ${wanted} replicas and ${onlineReplicas(facts)} are in step: its calls get 503.`
+    return fail(name, detail, 'Add replicas, or lower `durability: {replicated: n}`.')
+  }
+  if (!commitments.includes('fsynced')) return ok(name, `${wanted} replicas confirm what is acknowledged.`)
+  const waits = knowsWaitAof(facts.info.get('redis_version') ?? '') && facts.info.get('aof_enabled') === '1'
+  if (!waits && durabilityOf(facts) !== 'aof_always') {
+    return fail(name, 'A type asks for `fsynced`, which this server cannot confirm: its calls get 503.', aofRemedy)
+  }
+  if (durabilityOf(facts) === 'aof_always') return ok(name, 'Every acknowledged write is on disk.')
+  return warn(name, 'Calls of a type that is `fsynced` wait for the next fsync, up to a second.', aofRemedy)
+}
+
 /** Judges what was read; pure. */
-export function judge(facts: Facts, { checkEviction, memoryBudgetBytes }: InspectionRules): Inspection {
+export function judge(facts: Facts, { checkEviction, memoryBudgetBytes, commitments }: InspectionRules): Inspection {
   const checks = [
     judgeVersion(facts),
     ...(checkEviction ? [judgeEviction(facts)] : []),
     judgePersistence(facts),
     judgeMemory(facts, memoryBudgetBytes),
     judgeReplicas(facts),
+    ...(commitments.length > 0 ? [judgeCommitments(facts, commitments)] : []),
   ]
   const failed = (...names: Verdict['name'][]) =>
     checks.some(({ name, status }) => status === 'fail' && names.includes(name))
@@ -155,21 +184,51 @@ export function judge(facts: Facts, { checkEviction, memoryBudgetBytes }: Inspec
   }
 }
 
-/** One setting; undefined where CONFIG is forbidden or unknown to the server. */
-async function setting(store: Store, name: string): Promise<string | undefined> {
+/** One setting of each primary; undefined where CONFIG is forbidden or unknown to the server. */
+async function setting(store: Store, name: string): Promise<Map<string, string> | undefined> {
   try {
-    const [, value] = (await store.call('CONFIG', 'GET', name)) as [string, string]
-    return value
+    const replies = await store.eachPrimary('CONFIG', 'GET', name)
+    return new Map(replies.map(({ node, reply }) => [node, (reply as [string, string])[1]]))
   } catch {
     return undefined
   }
 }
 
-async function readFacts(store: Store): Promise<Facts> {
-  const info = parseInfo((await store.call('INFO')) as string)
+/** What each server that takes writes says. */
+async function readFacts(store: Store): Promise<{ node: string; facts: Facts }[]> {
+  const infos = await store.eachPrimary('INFO')
   const appendfsync = await setting(store, 'appendfsync')
-  const save = appendfsync === undefined ? undefined : await setting(store, 'save')
-  return { info, settings: appendfsync === undefined || save === undefined ? undefined : { appendfsync, save } }
+  const save = appendfsync && (await setting(store, 'save'))
+  return infos.map(({ node, reply }) => {
+    const [fsync, saves] = [appendfsync?.get(node), save?.get(node)]
+    const settings = fsync === undefined || saves === undefined ? undefined : { appendfsync: fsync, save: saves }
+    return { node, facts: { info: parseInfo(reply as string), settings } }
+  })
+}
+
+const severity = { ok: 0, warn: 1, fail: 2 } as const
+const weakest: readonly Durability[] = ['none', 'snapshots', 'aof', 'aof_no', 'aof_everysec', 'aof_always']
+
+/** Of several servers the worst verdict of each check, with the name of its server; the store is as good as its worst. */
+export function worst(inspections: readonly { node: string; inspection: Inspection }[]): Inspection {
+  const [first] = inspections
+  assert(first, 'at least one server has answered')
+  if (inspections.length === 1) return first.inspection
+  const checks = first.inspection.checks.map(({ name }) => {
+    const verdicts = inspections.flatMap(({ node, inspection }) =>
+      inspection.checks.filter((check) => check.name === name).map((check) => ({ node, check })),
+    )
+    const { node, check } = verdicts.reduce((a, b) => (severity[b.check.status] > severity[a.check.status] ? b : a))
+    return check.status === 'ok' ? check : { ...check, detail: `${node}: ${check.detail}` }
+  })
+  const all = inspections.map(({ inspection }) => inspection)
+  return {
+    ...first.inspection,
+    durability: weakest.find((durability) => all.some((one) => one.durability === durability)) ?? 'none',
+    supported: all.every(({ supported }) => supported),
+    safe: all.every(({ safe }) => safe),
+    checks,
+  }
 }
 
 const levels = { ok: 'info', warn: 'warn', fail: 'error' } as const
@@ -192,7 +251,8 @@ export function createInspector(store: Store, rules: InspectionRules, log: Logge
 
   /** Asks Redis now. Problem `store-unavailable` where it does not answer; the last inspection stays then. */
   async function check(): Promise<Inspection> {
-    latest = judge(await readFacts(store), rules)
+    const read = await readFacts(store)
+    latest = worst(read.map(({ node, facts }) => ({ node, inspection: judge(facts, rules) })))
     store.refuseScripts(latest.supported ? undefined : 'misconfigured')
     tell(latest.checks)
     return latest

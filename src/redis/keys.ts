@@ -12,6 +12,7 @@ export const keyCatalogue = [
     ttl: 'none while in progress or uncertain, else the retention',
   },
   { name: 'inflight', pattern: '<prefix>:{<namespace>:<bucket>}:inflight', type: 'zset', ttl: 'none' },
+  { name: 'durableMark', pattern: '<prefix>:{<namespace>:<bucket>}:durable', type: 'string', ttl: 'durableMarkMs' },
   { name: 'sweepLease', pattern: '<prefix>:{<namespace>}:sweep', type: 'string', ttl: 'sweepLeaseMs' },
   { name: 'events', pattern: '<prefix>:{<namespace>}:events', type: 'stream', ttl: 'none' },
   {

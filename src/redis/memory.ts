@@ -3,6 +3,7 @@ import type { Logger } from 'pino'
 import type { Events } from '../events/events.ts'
 import { limits } from '../limits.ts'
 import type { Store } from './client.ts'
+import { parseInfo } from './info.ts'
 
 /** Parts of `used_memory` that are not keys. Source: INFO memory of Redis 7. */
 const notKeys = [
@@ -15,12 +16,6 @@ const notKeys = [
   'used_memory_scripts_eval',
   'used_memory_functions',
 ]
-
-/** The fields of an INFO reply. */
-export function parseInfo(info: string): Map<string, string> {
-  const lines = info.split('\r\n').filter((line) => line.includes(':'))
-  return new Map(lines.map((line) => [line.slice(0, line.indexOf(':')), line.slice(line.indexOf(':') + 1)]))
-}
 
 /** Bytes that keys take, with the tables that hold them; on a Redis shared with others theirs count too. */
 function keyBytes(info: Map<string, string>): number {
@@ -46,7 +41,8 @@ export function createMemory(store: Store, events: Events, budgetMb: number | nu
   }
 
   async function refresh(): Promise<void> {
-    usedBytes = keyBytes(parseInfo((await store.call('INFO', 'memory')) as string))
+    const replies = await store.eachPrimary('INFO', 'memory')
+    usedBytes = replies.reduce((total, { reply }) => total + keyBytes(parseInfo(reply as string)), 0)
     tell()
   }
 

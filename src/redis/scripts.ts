@@ -22,6 +22,11 @@ export type ScriptDefinition<Key extends string, Argument extends string, Reply>
   decode: (reply: RawReply) => Reply
 }
 
+export type AnyScript = ScriptDefinition<string, string, unknown>
+
+/** One call of a script, ready to be sent: values in the order of the definition. */
+export type ScriptCall = { definition: AnyScript; keys: readonly string[]; values: readonly (string | number)[] }
+
 /** Declares a script; a contract test compares the declaration with the header of `lua/<name>.lua`. */
 export function defineScript<const Key extends string, const Argument extends string, Reply>(
   definition: ScriptDefinition<Key, Argument, Reply>,

@@ -188,7 +188,7 @@ function createReading({ store, keys, settings }: RetryMetricsDependencies) {
 
   /** Counts of every job type that has any, by name. `windowMinutes` is 1–1440. */
   async function allCounts(namespace: string, windowMinutes: number): Promise<Map<string, WindowCounts>> {
-    const names = (await store.call('SMEMBERS', keys.retryJobTypes(namespace))) as string[]
+    const names = (await store.read('SMEMBERS', keys.retryJobTypes(namespace))) as string[]
     const read = async (name: string) => [name, await countsOf(namespace, name, windowMinutes)] as const
     return new Map(await Promise.all(names.toSorted().map(read)))
   }

@@ -25,7 +25,7 @@ export function createReset({ store, keys, audit, newId }: ResetDependencies) {
     const index = keys.retryJobTypes(namespace)
     // The script refuses if a job type came between the list and the reset; a new one is rare.
     for (let tries = 0; tries < limits.retryResetTries; tries++) {
-      const names = (await store.call('SMEMBERS', index)) as string[]
+      const names = (await store.read('SMEMBERS', index)) as string[]
       const metrics = names.map((name) => keys.retryMetrics(namespace, name))
       const { entry: appended } = await store.run(retryReset, [...auditKeys, index, ...metrics], {
         names: JSON.stringify(names),

@@ -11,6 +11,7 @@ type Row = (typeof keyCatalogue)[number]
 const config = (keys: object[]) =>
   JSON.stringify({
     auth: { keys },
+    effects: { types: { ledger_write: { durability: 'fsynced' } } },
     retry: {
       budget: { ratio: 0.2, min_per_second: 1, window_seconds: 10 },
       circuit_breaker: { failure_threshold: 2, min_distinct_owners: 2 },
@@ -60,6 +61,8 @@ async function useEffects(app: TestApp, headers: Record<string, string>): Promis
   await resolve(settled!.effect_id, { resolution: 'abandoned', reason: 'a test' })
   await complete({ ...settled, result: 'late' })
   await claim({ ...newEffect('signal_consumption'), result: 1 })
+  // Refused here, where nothing is on disk; it leaves its mark all the same.
+  await claim(newEffect('ledger_write'))
 }
 
 /** Breakers open, half open, closed and held, with their reports, permits, owners and history. */

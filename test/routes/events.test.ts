@@ -260,7 +260,7 @@ t.test('an outage of Redis loses no event and no reader', async (t) => {
 async function ownFeed(t: TestLike, options: { heartbeatMs?: number; stuckMs?: number } = {}) {
   const { services, namespace, emit } = await listen(t)
   const { url } = await sharedRedis()
-  const tail = createStreamReader({ url, username: null, password: null, tls: null })
+  const tail = createStreamReader({ url, username: null, password: null, tls: null }, services.store)
   const feed = createEventFeed({ store: services.store, keys: keysOf, tail, log: quietLog, ...options })
   t.teardown(() => feed.close())
   return { services, namespace, emit, feed }

@@ -14,8 +14,8 @@ import { createCounts } from '../../src/observability/counts.ts'
 import { createHealth } from '../../src/observability/health.ts'
 import { createLog } from '../../src/observability/log.ts'
 import { createMetrics } from '../../src/observability/metrics.ts'
-import { storeUnavailable } from '../../src/redis/client.ts'
-import { createInspector, type Facts, judge } from '../../src/redis/inspect.ts'
+import { type Store, storeUnavailable } from '../../src/redis/client.ts'
+import { createInspector, type Facts, judge, worst } from '../../src/redis/inspect.ts'
 import { makeKey, startApp, type TestApp } from '../helpers/app.ts'
 import { effectCalls, newEffect } from '../helpers/effects.ts'
 import { freePort, redisCli, type RedisServer, startRedis, waitFor } from '../helpers/redis-server.ts'
@@ -52,7 +52,7 @@ const info = (changed: Record<string, string> = {}) =>
     }),
   )
 const always = { appendfsync: 'always', save: '' }
-const rules = { checkEviction: true, memoryBudgetBytes: 100 * 1024 * 1024 }
+const rules = { checkEviction: true, commitments: [], memoryBudgetBytes: 100 * 1024 * 1024 }
 const inspect = (changed: Record<string, string>, settings: Facts['settings'] = always) =>
   judge({ info: info(changed), settings }, rules)
 
@@ -120,12 +120,31 @@ t.test('where an ACL forbids CONFIG the check tells what INFO tells', async (t) 
   )
 })
 
+t.test('of several servers the worst verdict counts, and says whose it is', async (t) => {
+  const info = (fields: object) => new Map(Object.entries({ redis_version: '7.0.15', ...fields }))
+  const facts = (fields: object, appendfsync: string) => ({ info: info(fields), settings: { appendfsync, save: '' } })
+  const noeviction = { maxmemory: '0', maxmemory_policy: 'noeviction', aof_enabled: '1' }
+  const good = judge(facts(noeviction, 'always'), rules)
+  const evicting = { ...noeviction, maxmemory: '1', maxmemory_policy: 'allkeys-lru' }
+  const bad = judge(facts(evicting, 'everysec'), rules)
+  const both = worst([
+    { node: 'a:1', inspection: good },
+    { node: 'b:2', inspection: bad },
+  ])
+  t.match(both, { safe: false, supported: true, durability: 'aof_everysec' })
+  const eviction = both.checks.find(({ name }) => name === 'eviction_policy')
+  t.match(eviction, { status: 'fail', detail: /^b:2: allkeys-lru/ })
+  t.ok(worst([{ node: 'a:1', inspection: good }]).safe)
+})
+
 t.test('on a server that is too old every store call is refused until a newer one answers', async (t) => {
   const { services, call } = await startChecked(t)
   let version = '6.2.14'
-  const old = async (name: string, ...args: string[]) =>
-    String(await services.store.call(name, ...args)).replace(/redis_version:\S+/, `redis_version:${version}`)
-  const store = { ...services.store, call: old }
+  const older = (reply: unknown) =>
+    typeof reply === 'string' ? reply.replace(/redis_version:\S+/, `redis_version:${version}`) : reply
+  const eachPrimary: Store['eachPrimary'] = async (...command) =>
+    (await services.store.eachPrimary(...command)).map(({ node, reply }) => ({ node, reply: older(reply) }))
+  const store = { ...services.store, eachPrimary }
   const inspector = createInspector(store, rules, log)
   await inspector.check()
   const claim = { ...newEffect(), owner: 'bot-1' }

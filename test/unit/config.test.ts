@@ -280,15 +280,21 @@ t.test('contradictions about Redis are faults, never ignored', async (t) => {
 
 t.test('what is not built yet is refused by name, never ignored', async (t) => {
   const cases: [text: string, fault: string][] = [
-    ['redis:\n  sentinels: [{host: a}]\n  name: m', 'c.yaml:2: redis.sentinels: Redis Sentinel is not supported yet'],
-    ['redis:\n  cluster: [{host: a}]', 'c.yaml:2: redis.cluster: Redis Cluster is not supported yet'],
     ['redis:\n  failover_grace_seconds: 30', 'c.yaml:2: redis.failover_grace_seconds: only'],
-    ['effects:\n  defaults:\n    durability: fsynced', 'c.yaml:3: effects.defaults.durability: only'],
-    ['effects:\n  types:\n    a: {durability: {replicated: 2}}', 'c.yaml:3: effects.types.a.durability: only'],
   ]
   for (const [text, fault] of cases) t.match(faultsOf(text), [fault])
   for (const PROCESSES of ['2', 'auto']) t.match(faultsOf('', { PROCESSES }), ['environment: PROCESSES: only one'])
-  t.strictSame(faultsOf('effects: {types: {a: {durability: primary}}}', { PROCESSES: '1' }), [])
+  t.strictSame(faultsOf('', { PROCESSES: '1' }), [])
+})
+
+t.test('every topology and every durability loads', async (t) => {
+  for (const place of ['sentinels: [{host: a}], name: m', 'cluster: [{host: a}]', 'url: redis://a']) {
+    t.strictSame(faultsOf(`redis: {${place}}`), [])
+  }
+  for (const durability of ['primary', 'fsynced', '{replicated: 2}']) {
+    t.strictSame(faultsOf(`effects: {defaults: {durability: ${durability}}}`), [])
+    t.strictSame(faultsOf(`effects: {types: {a: {durability: ${durability}}}}`), [])
+  }
 })
 
 t.test('an address that is not loopback needs a key or ALLOW_ANONYMOUS', async (t) => {

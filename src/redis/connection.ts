@@ -1,0 +1,101 @@
+/** Where Redis is, and one connection to it: the settings that must hold on each. */
+import assert from 'node:assert/strict'
+import { readFileSync } from 'node:fs'
+import { Redis, type RedisOptions } from 'ioredis'
+import { limits } from '../limits.ts'
+
+export type ServerAddress = { host: string; port: number }
+
+type Credentials = {
+  username: string | null
+  password: string | null
+  tls: { ca_file: string | null; cert_file: string | null; key_file: string | null; servername: string | null } | null
+}
+
+/** Where Redis is and how to get in; `url` is `redis://`, `rediss://` or `unix://`. */
+export type StoreAddress = Credentials &
+  (
+    | { url: string }
+    | { sentinels: readonly ServerAddress[]; name: string; sentinel_password: string | null }
+    | { cluster: readonly ServerAddress[] }
+  )
+
+const backoff = (times: number): number =>
+  Math.min(limits.storeReconnectDelayMaxMs, 20 * 2 ** Math.min(times, 10)) * (0.5 + Math.random() / 2)
+
+/**
+ * A primary that became a replica: connect anew, and do not send the command again by itself. Not for every refusal: reads
+ * are still served, and a connection that is always on its way serves nothing.
+ */
+function reconnectWhenReadOnly() {
+  let lastMs = -Infinity
+  return (error: Error): 1 | false => {
+    const nowMs = performance.now()
+    if (!error.message.startsWith('READONLY') || nowMs - lastMs < limits.storeReadOnlyReconnectMs) return false
+    lastMs = nowMs
+    return 1
+  }
+}
+
+function tlsOptions(tls: NonNullable<Credentials['tls']>) {
+  const read = (file: string | null) => (file === null ? undefined : readFileSync(file))
+  return {
+    ca: read(tls.ca_file),
+    cert: read(tls.cert_file),
+    key: read(tls.key_file),
+    ...(tls.servername === null ? {} : { servername: tls.servername }),
+  }
+}
+
+function redisOptions({ username, password, tls }: Credentials, connectionName: string) {
+  return {
+    connectionName,
+    // A command is never kept back, and never sent again without our knowing: each was measured to count one INCR twice.
+    enableOfflineQueue: false,
+    autoResendUnfulfilledCommands: false,
+    maxRetriesPerRequest: 0,
+    // The ready check would hide LOADING behind "not connected".
+    enableReadyCheck: false,
+    commandTimeout: limits.storeCommandTimeoutMs,
+    socketTimeout: limits.storeSocketTimeoutMs,
+    connectTimeout: limits.storeConnectTimeoutMs,
+    retryStrategy: backoff,
+    reconnectOnError: reconnectWhenReadOnly(),
+    ...(username === null ? {} : { username }),
+    ...(password === null ? {} : { password }),
+    ...(tls === null ? {} : { tls: tlsOptions(tls) }),
+  } satisfies RedisOptions
+}
+
+/** The primary as Sentinel names it; a failover that Sentinel tells of ends the connection to the old one. */
+function sentinelOptions({ sentinels, name, sentinel_password, tls }: Extract<StoreAddress, { name: string }>) {
+  return {
+    sentinels: sentinels.map(({ host, port }) => ({ host, port })),
+    name,
+    role: 'master' as const,
+    failoverDetector: true,
+    sentinelRetryStrategy: backoff,
+    sentinelReconnectStrategy: backoff,
+    sentinelCommandTimeout: limits.storeCommandTimeoutMs,
+    ...(sentinel_password === null ? {} : { sentinelPassword: sentinel_password }),
+    ...(tls === null ? {} : { enableTLSForSentinelMode: true, sentinelTLS: tlsOptions(tls) }),
+  } satisfies RedisOptions
+}
+
+/** What a connection may set otherwise than the store does. */
+export type ConnectionChanges = Omit<RedisOptions, 'replyMapping'>
+
+/** A connection of its own: to `server`, one of a Cluster, else to the server or the primary that `address` names. */
+export function connect(
+  address: StoreAddress,
+  connectionName: string,
+  changes: ConnectionChanges = {},
+  server?: ServerAddress,
+): Redis {
+  const options = { ...redisOptions(address, connectionName), ...changes }
+  if (server) return new Redis({ ...options, host: server.host, port: server.port })
+  if ('name' in address) return new Redis({ ...options, ...sentinelOptions(address) })
+  assert('url' in address, 'a connection into a Cluster goes to one of its servers')
+  if (!address.url.startsWith('unix://')) return new Redis(address.url, options)
+  return new Redis({ ...options, path: address.url.slice('unix://'.length) })
+}

@@ -1,0 +1,96 @@
+/**
+ * One server that takes our writes: the connection, who answers on it, its clock. After each connect the server says who
+ * it is on that very connection, so that no script can reach another server than the one that was judged.
+ */
+import assert from 'node:assert/strict'
+import type { Redis } from 'ioredis'
+import { type Floor, createClock, type RedisClock } from './clock.ts'
+import { connect, type ServerAddress, type StoreAddress } from './connection.ts'
+import { classifyStoreError, type StoreReason } from './errors.ts'
+import { createGroupCommit, type GroupCommit } from './group-commit.ts'
+import { identityOn } from './identity.ts'
+import { type AnyScript, type Preludes, type ScriptCall, scriptText } from './scripts.ts'
+
+export type ServerEvents = {
+  connection: (event: 'ready' | 'close' | 'error', detail: string) => void
+}
+
+type Command = (...args: (string | number)[]) => Promise<unknown>
+
+/** Defines the scripts on a connection as they are needed: EVAL once a connection, then EVALSHA. */
+function scriptsOn(redis: Redis, preludes: Preludes) {
+  const commands = new Map<string, Command>()
+  function commandOf(definition: AnyScript): Command {
+    const known = commands.get(definition.name)
+    if (known) return known
+    redis.defineCommand(definition.name, { lua: scriptText(definition, preludes) })
+    const defined = (redis as unknown as Record<string, Command>)[definition.name]?.bind(redis)
+    assert(defined, 'a command that was just defined exists')
+    commands.set(definition.name, defined)
+    return defined
+  }
+  return ({ definition, keys, values }: ScriptCall): Promise<unknown> =>
+    commandOf(definition)(keys.length, ...keys, ...values)
+}
+
+export type StoreServer = {
+  node: string
+  redis: Redis
+  clock: RedisClock
+  identity: ReturnType<typeof identityOn>
+  /** Why the server refused the last script or connection, until it answers one. */
+  refusal: StoreReason | undefined
+  send: (call: ScriptCall) => Promise<unknown>
+  /** As `send`, of a slot that is on its way to this server. */
+  sendAsking: (call: ScriptCall) => Promise<unknown>
+  /** Opens its connections with the first call. */
+  groupCommit: () => GroupCommit
+  close: () => void
+}
+
+function watch(server: StoreServer, { connection }: ServerEvents): void {
+  const { redis } = server
+  redis.on('ready', () => {
+    connection('ready', server.node)
+    server.identity.ask().catch(() => undefined)
+  })
+  redis.on('close', () => connection('close', server.node))
+  redis.on('error', (error: Error) => {
+    const trouble = classifyStoreError(error)
+    if (trouble.kind === 'not_executed') {
+      server.refusal = trouble.reason === 'unavailable' ? undefined : trouble.reason
+    }
+    connection('error', `${server.node}: ${error.message}`)
+  })
+}
+
+/** Connects and keeps connecting until it is closed. `place`: which server of a Cluster. */
+export function openServer(
+  address: StoreAddress,
+  options: { preludes: Preludes; floor: Floor; events: ServerEvents },
+  place?: ServerAddress,
+): StoreServer {
+  const { preludes, floor, events } = options
+  const node = place ? `${place.host}:${place.port}` : 'primary'
+  const redis = connect(address, 'effectonce', {}, place)
+  let commit: GroupCommit | undefined
+  const server: StoreServer = {
+    ...{ node, redis, refusal: undefined },
+    clock: createClock(floor),
+    identity: identityOn(redis, node),
+    send: scriptsOn(redis, preludes),
+    async sendAsking({ definition, keys, values }) {
+      const asking = redis.call('ASKING').catch(() => undefined)
+      const reply = await redis.eval(scriptText(definition, preludes), keys.length, ...keys, ...values)
+      await asking
+      return reply
+    },
+    groupCommit: () => (commit ??= createGroupCommit(address, { preludes, node }, place)),
+    close() {
+      redis.disconnect()
+      commit?.close()
+    },
+  }
+  watch(server, events)
+  return server
+}

@@ -1,0 +1,158 @@
+/**
+ * Which server takes a write: the one server, the primary that Sentinel names, or in a Cluster the owner of the key's slot.
+ * A Cluster's table of slots is kept here and not by the client library, whose redirections and retries are hidden from
+ * the caller: a command could reach a server that nobody has judged, and take longer than its deadline.
+ */
+import slotOf from 'cluster-key-slot'
+import { limits } from '../limits.ts'
+import { connect, type ServerAddress, type StoreAddress } from './connection.ts'
+import { openServer, type StoreServer } from './server.ts'
+
+export type Servers = {
+  /** Whether keys of different hash tags may lie on different servers. */
+  clustered: boolean
+  /** The server of a key; undefined while a Cluster's table does not say. */
+  of: (key: string) => StoreServer | undefined
+  /** All that take writes. */
+  all: () => StoreServer[]
+  /** A slot lives elsewhere: `MOVED <slot> <host>:<port>`, or `ASK …` for this one call. Answers that server. */
+  redirected: (message: string, from: StoreServer) => StoreServer | undefined
+  /** The table may be out of date. */
+  doubt: () => void
+  close: () => void
+}
+
+type Open = (place?: ServerAddress) => StoreServer
+type ClusterAddress = Extract<StoreAddress, { cluster: unknown }>
+
+function oneServer(open: Open): Servers {
+  const server = open()
+  const nothing = () => undefined
+  const close = () => server.close()
+  return { clustered: false, of: () => server, all: () => [server], redirected: nothing, doubt: nothing, close }
+}
+
+const nameOf = ({ host, port }: ServerAddress): string => `${host}:${port}`
+
+function placeOf(name: string): ServerAddress {
+  const colon = name.lastIndexOf(':')
+  return { host: name.slice(0, colon), port: Number(name.slice(colon + 1)) }
+}
+
+/** One range of CLUSTER SLOTS: first slot, last slot, the primary, its replicas. */
+type SlotRange = [first: number, last: number, ...servers: [host: string | null, port: number][]]
+
+/** Asks one server for the table, on a connection of its own that ends with the answer. */
+async function askForSlots(address: StoreAddress, place: ServerAddress): Promise<SlotRange[]> {
+  const once = { lazyConnect: true, retryStrategy: () => null, reconnectOnError: () => false }
+  const redis = connect(address, 'effectonce-slots', once, place)
+  redis.on('error', () => undefined)
+  try {
+    await redis.connect()
+    return (await redis.call('CLUSTER', 'SLOTS')) as SlotRange[]
+  } finally {
+    redis.disconnect()
+  }
+}
+
+function createTable(open: Open, startup: readonly ServerAddress[]) {
+  /** Everybody who may know the table, replicas too. */
+  const known = new Map<string, ServerAddress>(startup.map((place) => [nameOf(place), place]))
+  const servers = new Map<string, StoreServer>()
+  const slots: (string | undefined)[] = []
+
+  function serverAt(name: string): StoreServer {
+    const server = servers.get(name) ?? open(placeOf(name))
+    servers.set(name, server)
+    return server
+  }
+
+  /** A server without a host in the table is the one that was asked. */
+  function take(ranges: readonly SlotRange[], asked: ServerAddress): void {
+    const owners = new Set<string>()
+    slots.length = 0
+    for (const [first, last, ...places] of ranges) {
+      const names = places.map(([host, port]) => nameOf({ host: host || asked.host, port }))
+      for (const name of names) known.set(name, placeOf(name))
+      const [owner] = names
+      if (owner === undefined) continue
+      owners.add(owner)
+      for (let slot = first; slot <= last; slot++) slots[slot] = owner
+    }
+    for (const owner of owners) serverAt(owner)
+    for (const [name, server] of servers) {
+      if (owners.has(name)) continue
+      servers.delete(name)
+      server.close()
+    }
+  }
+
+  return { known, servers, slots, serverAt, take }
+}
+
+/** Asks one after the other who knows the table, those that own slots first, another one first each time. */
+function createRefresh(address: ClusterAddress, table: ReturnType<typeof createTable>) {
+  let turn = 0
+  let running: Promise<void> | undefined
+
+  async function refresh(): Promise<void> {
+    const owners = [...table.servers.values()].filter(({ redis }) => redis.status === 'ready').map(({ node }) => node)
+    const first = owners.map((_, index) => owners[(index + turn) % owners.length] as string)
+    turn += 1
+    for (const name of new Set([...first, ...table.known.keys()])) {
+      try {
+        table.take(await askForSlots(address, placeOf(name)), placeOf(name))
+        return
+      } catch {
+        // The next one may know.
+      }
+    }
+  }
+  return (): Promise<void> => (running ??= refresh().finally(() => (running = undefined)))
+}
+
+function cluster(address: ClusterAddress, open: Open): Servers {
+  const table = createTable(open, address.cluster)
+  const refresh = createRefresh(address, table)
+  let closed = false
+  let timer: NodeJS.Timeout | undefined
+
+  /** Soon at first, and for as long as nobody tells; then as often as servers may come and go. */
+  function round(): void {
+    void refresh().then(() => {
+      if (closed) close()
+      else timer = setTimeout(round, table.slots.length === 0 ? limits.storeRetryPauseMs : limits.clusterRefreshMs)
+    })
+  }
+  function close(): void {
+    closed = true
+    clearTimeout(timer)
+    for (const server of table.servers.values()) server.close()
+  }
+  round()
+  return {
+    clustered: true,
+    of(key) {
+      const owner = table.slots[slotOf(key)]
+      return owner === undefined ? undefined : table.serverAt(owner)
+    },
+    all: () => [...table.servers.values()],
+    redirected(message, from) {
+      const [kind, slot, to] = message.split(' ')
+      if (slot === undefined || to === undefined || closed) return undefined
+      const { host, port } = placeOf(to)
+      const name = nameOf({ host: host || placeOf(from.node).host, port })
+      if (kind === 'MOVED') table.slots[Number(slot)] = name
+      void refresh()
+      return table.serverAt(name)
+    },
+    doubt: () => void refresh(),
+    close,
+  }
+}
+
+/** Connects to whatever `address` names. */
+export function openServers(address: StoreAddress, options: Parameters<typeof openServer>[1]): Servers {
+  const open: Open = (place) => openServer(address, options, place)
+  return 'cluster' in address ? cluster(address, open) : oneServer(open)
+}
