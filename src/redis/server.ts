@@ -4,6 +4,7 @@
  */
 import assert from 'node:assert/strict'
 import type { Redis } from 'ioredis'
+import { limits } from '../limits.ts'
 import { type Floor, createClock, type RedisClock } from './clock.ts'
 import { connect, type ServerAddress, type StoreAddress } from './connection.ts'
 import { classifyStoreError, type StoreReason } from './errors.ts'
@@ -38,6 +39,8 @@ export type StoreServer = {
   redis: Redis
   clock: RedisClock
   identity: ReturnType<typeof identityOn>
+  /** We have let go of it. */
+  closed: boolean
   /** Why the server refused the last script or connection, until it answers one. */
   refusal: StoreReason | undefined
   send: (call: ScriptCall) => Promise<unknown>
@@ -55,6 +58,11 @@ function watch(server: StoreServer, { connection }: ServerEvents): void {
     server.identity.ask().catch(() => undefined)
   })
   redis.on('close', () => connection('close', server.node))
+  // Never by itself, but where Sentinel tells of a failover while it is being asked: the client library gives up for good.
+  redis.on('end', () => {
+    if (server.closed) return
+    setTimeout(() => void redis.connect().catch(() => undefined), limits.storeRetryPauseMs).unref()
+  })
   redis.on('error', (error: Error) => {
     const trouble = classifyStoreError(error)
     if (trouble.kind === 'not_executed') {
@@ -75,7 +83,7 @@ export function openServer(
   const redis = connect(address, 'effectonce', {}, place)
   let commit: GroupCommit | undefined
   const server: StoreServer = {
-    ...{ node, redis, refusal: undefined },
+    ...{ node, redis, closed: false, refusal: undefined },
     clock: createClock(floor),
     identity: identityOn(redis, node),
     send: scriptsOn(redis, preludes),
@@ -87,6 +95,7 @@ export function openServer(
     },
     groupCommit: () => (commit ??= createGroupCommit(address, { preludes, node }, place)),
     close() {
+      server.closed = true
       redis.disconnect()
       commit?.close()
     },
