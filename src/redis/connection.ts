@@ -99,3 +99,23 @@ export function connect(
   if (!address.url.startsWith('unix://')) return new Redis(address.url, options)
   return new Redis({ ...options, path: address.url.slice('unix://'.length) })
 }
+
+/**
+ * A connection that comes back until it is closed. The client library sees to that, but where Sentinel tells of a failover
+ * while it is being asked for the primary: then the connection has ended for good.
+ */
+export function stayConnected(...args: Parameters<typeof connect>): { redis: Redis; close: () => void } {
+  const redis = connect(...args)
+  let closed = false
+  redis.on('end', () => {
+    if (closed) return
+    setTimeout(() => void redis.connect().catch(() => undefined), limits.storeRetryPauseMs).unref()
+  })
+  return {
+    redis,
+    close() {
+      closed = true
+      redis.disconnect()
+    },
+  }
+}

@@ -5,7 +5,7 @@
 import { createHash } from 'node:crypto'
 import type { Redis } from 'ioredis'
 import { limits } from '../limits.ts'
-import { connect, type ServerAddress, type StoreAddress } from './connection.ts'
+import { stayConnected, type ServerAddress, type StoreAddress } from './connection.ts'
 import { durableMark } from './durable-mark.ts'
 import { parseInfo } from './info.ts'
 import { type Identity, identityOn } from './identity.ts'
@@ -33,24 +33,17 @@ const neverSent = () => new Error("Stream isn't writeable: the connection has ch
 /** `<prefix>:{<tag>}:…` -> `<prefix>:{<tag>}:durable`: in the slot of the call. */
 const markOf = (key: string): string => `${key.slice(0, key.indexOf('}') + 1)}:durable`
 
-/** WAITAOF exists from 7.2 on; Valkey says which Redis it is compatible with. */
-export function knowsWaitAof(version: string): boolean {
-  const [major = 0, minor = 0] = version.split('.').map(Number)
-  return major > 7 || (major === 7 && minor >= 2)
-}
-
 /** How many replicas have everything written so far. */
 async function replicasWith(redis: Redis, wanted: number): Promise<number> {
   return Number(await redis.call('WAIT', wanted, limits.durableWaitMs))
 }
 
-/** Whether the disk of the primary has everything answered so far. */
-async function onDisk(redis: Redis, serverVersion: string): Promise<boolean> {
-  if (knowsWaitAof(serverVersion)) {
-    const [local] = (await redis.call('WAITAOF', 1, 0, limits.durableWaitMs)) as [number, number]
-    return Number(local) >= 1
-  }
-  // With `always` an answer leaves the server behind its fsync; nothing else can be waited for.
+/**
+ * Whether the disk of the primary has everything answered so far: with `always` an answer leaves the server behind its
+ * fsync. WAITAOF tells no more than that, and less with `everysec`: from Redis 7.4 on, and in Valkey, it may answer before
+ * any fsync. Source: redis/redis#13793.
+ */
+async function onDisk(redis: Redis): Promise<boolean> {
   const [settings, info] = await Promise.all([
     redis.call('CONFIG', 'GET', 'appendfsync') as Promise<string[]>,
     redis.call('INFO', 'persistence') as Promise<string>,
@@ -59,10 +52,10 @@ async function onDisk(redis: Redis, serverVersion: string): Promise<boolean> {
   return settings[1] === 'always' && state.get('aof_enabled') === '1' && state.get('aof_last_write_status') === 'ok'
 }
 
-function reached(items: readonly Item[], redis: Redis, identity: Identity): Promise<(item: Item) => boolean> {
+function reached(items: readonly Item[], redis: Redis): Promise<(item: Item) => boolean> {
   const wanted = items.map(({ commitment }) => (commitment === 'fsynced' ? 0 : commitment.replicated))
   if (items.some(({ commitment }) => commitment === 'fsynced')) {
-    return onDisk(redis, identity.version).then((there) => () => there)
+    return onDisk(redis).then((there) => () => there)
   }
   return replicasWith(redis, Math.max(...wanted)).then(
     (replicas) =>
@@ -95,10 +88,10 @@ function sender(redis: Redis, preludes: Preludes): Send {
 }
 
 /** Sends all of it in one go, the mark and the wait last. Answers those whose script the server did not know. */
-async function flush(redis: Redis, send: Send, items: readonly Item[], identity: Identity): Promise<Item[]> {
+async function flush(redis: Redis, send: Send, items: readonly Item[]): Promise<Item[]> {
   const replies = items.map(({ call, unknownScript }) => send(call, unknownScript))
   const mark = { definition: durableMark, keys: [markOf(items[0]?.call.keys[0] ?? '')], values: [limits.durableMarkMs] }
-  const waits = [send(mark, true), reached(items, redis, identity)] as const
+  const waits = [send(mark, true), reached(items, redis)] as const
   const [marked, verdict, ...settled] = await Promise.allSettled([...waits, ...replies])
   const again: Item[] = []
   items.forEach((item, index) => {
@@ -127,7 +120,7 @@ function createLane(redis: Redis, node: string, preludes: Preludes) {
       const batch = queue.splice(0, limits.durableBatchMax)
       const valid = batch.filter((item) => item.identity === now)
       for (const item of batch) if (item.identity !== now) item.reject(neverSent())
-      if (now && valid.length > 0) queue = [...(await flush(redis, send, valid, now)), ...queue]
+      if (now && valid.length > 0) queue = [...(await flush(redis, send, valid)), ...queue]
     }
     flushing = false
   }
@@ -141,11 +134,10 @@ function createLane(redis: Redis, node: string, preludes: Preludes) {
         if (!flushing) void run()
       })
     },
-    close: () => redis.disconnect(),
   }
 }
 
-export type Lane = ReturnType<typeof createLane>
+export type Lane = ReturnType<typeof createLane> & { close: () => void }
 export type GroupCommit = ReturnType<typeof createGroupCommit>
 
 /** One lane for replicas and one for the disk, each connected with its first call. */
@@ -157,7 +149,7 @@ export function createGroupCommit(
   const lanes = new Map<string, Lane>()
   function open(): Lane {
     const patienceMs = limits.durableWaitMs + limits.storeCommandTimeoutMs
-    const redis = connect(
+    const { redis, close } = stayConnected(
       address,
       'effectonce-durable',
       { commandTimeout: patienceMs, socketTimeout: patienceMs },
@@ -165,7 +157,7 @@ export function createGroupCommit(
     )
     // Told by whoever waits for its answer.
     redis.on('error', () => undefined)
-    return createLane(redis, node, preludes)
+    return { ...createLane(redis, node, preludes), close }
   }
   return {
     lane(commitment: Commitment): Lane {

@@ -12,8 +12,6 @@ export type Identity = {
   replicationId: string
   replicationId2: string
   role: 'primary' | 'replica'
-  /** Of Redis; Valkey says which it is compatible with. */
-  version: string
 }
 
 /** Asks the server on this connection who it is. */
@@ -25,7 +23,6 @@ async function introduce(redis: Redis, node: string): Promise<Identity> {
     replicationId: info.get('master_replid') ?? '',
     replicationId2: info.get('master_replid2') ?? '',
     role: info.get('role') === 'slave' ? 'replica' : 'primary',
-    version: info.get('redis_version') ?? '',
   }
 }
 

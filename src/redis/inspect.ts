@@ -7,7 +7,7 @@ import { setTimeout as sleep } from 'node:timers/promises'
 import type { Logger } from 'pino'
 import { limits } from '../limits.ts'
 import type { Store } from './client.ts'
-import { type Commitment, knowsWaitAof } from './group-commit.ts'
+import type { Commitment } from './group-commit.ts'
 import { parseInfo } from './info.ts'
 
 /** One check. `warn`: works, with a risk; `fail`: acknowledged effects can be forgotten, or nothing works. */
@@ -152,12 +152,8 @@ function judgeCommitments(facts: Facts, commitments: readonly Commitment[]): Ver
     return fail(name, detail, 'Add replicas, or lower `durability: {replicated: n}`.')
   }
   if (!commitments.includes('fsynced')) return ok(name, `${wanted} replicas confirm what is acknowledged.`)
-  const waits = knowsWaitAof(facts.info.get('redis_version') ?? '') && facts.info.get('aof_enabled') === '1'
-  if (!waits && durabilityOf(facts) !== 'aof_always') {
-    return fail(name, 'A type asks for `fsynced`, which this server cannot confirm: its calls get 503.', aofRemedy)
-  }
   if (durabilityOf(facts) === 'aof_always') return ok(name, 'Every acknowledged write is on disk.')
-  return warn(name, 'Calls of a type that is `fsynced` wait for the next fsync, up to a second.', aofRemedy)
+  return fail(name, 'A type asks for `fsynced`, which this server cannot confirm: its calls get 503.', aofRemedy)
 }
 
 /** Judges what was read; pure. */

@@ -4,9 +4,8 @@
  */
 import assert from 'node:assert/strict'
 import type { Redis } from 'ioredis'
-import { limits } from '../limits.ts'
 import { type Floor, createClock, type RedisClock } from './clock.ts'
-import { connect, type ServerAddress, type StoreAddress } from './connection.ts'
+import { stayConnected, type ServerAddress, type StoreAddress } from './connection.ts'
 import { classifyStoreError, type StoreReason } from './errors.ts'
 import { createGroupCommit, type GroupCommit } from './group-commit.ts'
 import { identityOn } from './identity.ts'
@@ -39,8 +38,6 @@ export type StoreServer = {
   redis: Redis
   clock: RedisClock
   identity: ReturnType<typeof identityOn>
-  /** We have let go of it. */
-  closed: boolean
   /** Why the server refused the last script or connection, until it answers one. */
   refusal: StoreReason | undefined
   send: (call: ScriptCall) => Promise<unknown>
@@ -58,11 +55,6 @@ function watch(server: StoreServer, { connection }: ServerEvents): void {
     server.identity.ask().catch(() => undefined)
   })
   redis.on('close', () => connection('close', server.node))
-  // Never by itself, but where Sentinel tells of a failover while it is being asked: the client library gives up for good.
-  redis.on('end', () => {
-    if (server.closed) return
-    setTimeout(() => void redis.connect().catch(() => undefined), limits.storeRetryPauseMs).unref()
-  })
   redis.on('error', (error: Error) => {
     const trouble = classifyStoreError(error)
     if (trouble.kind === 'not_executed') {
@@ -80,10 +72,11 @@ export function openServer(
 ): StoreServer {
   const { preludes, floor, events } = options
   const node = place ? `${place.host}:${place.port}` : 'primary'
-  const redis = connect(address, 'effectonce', {}, place)
+  const connection = stayConnected(address, 'effectonce', {}, place)
+  const { redis } = connection
   let commit: GroupCommit | undefined
   const server: StoreServer = {
-    ...{ node, redis, closed: false, refusal: undefined },
+    ...{ node, redis, refusal: undefined },
     clock: createClock(floor),
     identity: identityOn(redis, node),
     send: scriptsOn(redis, preludes),
@@ -95,8 +88,7 @@ export function openServer(
     },
     groupCommit: () => (commit ??= createGroupCommit(address, { preludes, node }, place)),
     close() {
-      server.closed = true
-      redis.disconnect()
+      connection.close()
       commit?.close()
     },
   }

@@ -96,10 +96,12 @@ t.test('fsynced: given where the disk confirms, refused where it cannot', async 
     { status: 'ok' },
   )
 
-  const none = await serve(t, await startRedis(t), 'fsynced')
-  t.match(await none.claim(ledger()), { status: 503, body: { code: 'durability-not-reached' } })
-  const verdict = (await none.services.inspector.check()).checks.find(({ name }) => name === 'durability')
-  t.match(verdict, { status: 'fail', detail: /fsynced/ })
+  for (const args of [[], ['--appendonly', 'yes', '--appendfsync', 'everysec']]) {
+    const at = await serve(t, await startRedis(t, { args }), 'fsynced')
+    t.match(await at.claim(ledger()), { status: 503, body: { code: 'durability-not-reached' } }, args.join(' '))
+    const verdict = (await at.services.inspector.check()).checks.find(({ name }) => name === 'durability')
+    t.match(verdict, { status: 'fail', detail: /fsynced/ })
+  }
 })
 
 t.test('a type that asks for more replicas than there are is told of at the start', async (t) => {
