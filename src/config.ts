@@ -18,6 +18,7 @@ export {
   maxAttempts,
   type EffectTypeConfig,
   type JobTypeConfig,
+  usesPrivateRedis,
 } from './config/resolve.ts'
 
 /** Every fault of a configuration, one a line: `file:line: path: message`, or `environment: NAME: message`. */

@@ -4,7 +4,7 @@ import type { AddressInfo } from 'node:net'
 import { setTimeout as sleep } from 'node:timers/promises'
 import type { Logger } from 'pino'
 import { buildApp } from './app.ts'
-import { type Config, ConfigError, describeBinding, loadConfig } from './config.ts'
+import { type Config, ConfigError, describeBinding, loadConfig, usesPrivateRedis } from './config.ts'
 import { limits } from './limits.ts'
 import { unfit } from './observability/health.ts'
 import { createLog, surviveFaults } from './observability/log.ts'
@@ -20,9 +20,6 @@ function placeOf({ redis, server }: Config, privateServer: PrivateServer | undef
   if (redis.sentinels !== null) return `${redis.name} of Sentinels ${list(redis.sentinels)}`
   return redis.cluster === null ? (redis.url ?? '').replace(/\/\/[^@/]*@/, '//') : `Cluster ${list(redis.cluster)}`
 }
-
-const isPrivate = ({ url, sentinels, cluster }: Config['redis']): boolean =>
-  url === null && sentinels === null && cluster === null
 
 /** Where Redis is: as configured, or the private server's socket. */
 function addressOf(config: Config, server: PrivateServer | undefined): StoreAddress {
@@ -101,7 +98,7 @@ function stopOnSignals(log: Logger, drainAll: (noticeMs: number) => Promise<void
 async function main(): Promise<void> {
   const config = loadConfig()
   const log = createLog(config.server.log_level)
-  const server = isPrivate(config.redis)
+  const server = usesPrivateRedis(config.redis)
     ? await startPrivateServer({ dataDir: config.server.data_dir, log })
     : undefined
   const services = createServices({ config, address: addressOf(config, server), log })

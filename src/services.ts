@@ -5,7 +5,14 @@ import { createAudit } from './audit/audit.ts'
 import { createAuditFiles } from './audit/files.ts'
 import { createAuth } from './auth.ts'
 import { type Breakers, createBreakers } from './breakers/breakers.ts'
-import { builtInEffectTypes, type Config, effectTypeConfig, jobTypeConfig, maxAttempts } from './config.ts'
+import {
+  builtInEffectTypes,
+  type Config,
+  effectTypeConfig,
+  jobTypeConfig,
+  maxAttempts,
+  usesPrivateRedis,
+} from './config.ts'
 import type { EffectsDependencies } from './effects/context.ts'
 import { createEffects, type Effects } from './effects/effects.ts'
 import { createJobs } from './effects/jobs.ts'
@@ -252,7 +259,7 @@ function observationOf(
       const states = await inTime(breakers.states(namespace))
       return states && states.filter(({ state }) => state !== 'closed').map(({ jobType }) => jobType)
     },
-    privateRedis: [config.redis.url, config.redis.sentinels, config.redis.cluster].every((place) => place === null),
+    privateRedis: usesPrivateRedis(config.redis),
     processes: 1,
   })
   const breakerStates = async () => (await Promise.all(namespaces.map(breakers.states))).flat()

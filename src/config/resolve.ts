@@ -27,6 +27,10 @@ type Resolved = {
 }
 const resolved = new WeakMap<Config, Resolved>()
 
+/** Whether no other Redis is named: then the service starts its own. */
+export const usesPrivateRedis = ({ url, sentinels, cluster }: Config['redis']): boolean =>
+  url === null && sentinels === null && cluster === null
+
 /** `effects.types[type]` over `effects.defaults`; a retention of null is `retry.redis.ttl_seconds`. */
 export function effectTypeConfig(config: Config, type: string): EffectTypeConfig {
   const { effectTypes, otherEffectTypes } = resolve(config)

@@ -170,9 +170,9 @@ async function prepare(context: Context, located: Located, request: ClaimRequest
   const startMs = performance.now()
   const clock = await store.clock(located.keys[0])
   const max_attempts = context.maxAttempts(located.type, request.job_type ?? null)
-  const durable = context.durably(located)
-  const durability = durabilityName(durable.durability ?? 'primary')
-  const given = { ...callerArguments(request, located, policy), max_attempts, durability }
+  const durability = context.durability(located.type)
+  const named = { max_attempts, durability: durabilityName(durability) }
+  const given = { ...callerArguments(request, located, policy), ...named }
   const once = async (gate: boolean): Promise<ClaimReply> => {
     const args = {
       ...given,
@@ -182,7 +182,7 @@ async function prepare(context: Context, located: Located, request: ClaimRequest
       floor_us: clock.floorUs(),
       over_budget: memory().over ? '1' : '',
     }
-    const { reply, reached } = await store.runTelling(effectClaim, located.keys, args, durable)
+    const { reply, reached } = await store.runTelling(effectClaim, located.keys, args, durability)
     if (!reached && restsOnWrites.has(reply.status)) await withdraw(context, located, request, reply)
     return reply
   }
@@ -256,7 +256,7 @@ export async function claim(context: Context, namespace: string, request: ClaimR
   const meeting = await send(context, namespace, located, request, policy)
   const { reply } = meeting
   context.observe.claim(located.type, outcomeOf(reply))
-  const subject = await context.subject(namespace, located.effectId)
+  const subject = await context.subject(namespace, located)
   if (reply.status === 'over_budget') throw overBudget(context)
   if (!('inDoubt' in reply)) throw refusedByBreaker(context, subject, meeting, request)
   tell(context, subject, reply)

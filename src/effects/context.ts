@@ -6,8 +6,9 @@ import type { Events } from '../events/events.ts'
 import type { Classification, Execution } from '../failures/classify.ts'
 import type { JsonObject, RawJson } from '../json.ts'
 import { invalidRequest, Problem } from '../problems.ts'
-import type { Durability, RunOptions, Store } from '../redis/client.ts'
+import type { Durability, Store } from '../redis/client.ts'
 import type { Keys } from '../redis/keys.ts'
+import type { ScriptDefinition } from '../redis/scripts.ts'
 import type { DecisionLine } from '../retries/decisions.ts'
 import { identify, parseEffectId } from './identity.ts'
 import type { Jobs } from './jobs.ts'
@@ -99,13 +100,13 @@ export const milliseconds = (seconds: number): number => Math.round(seconds * 10
 export const digest = (...parts: unknown[]): string => hash('sha256', JSON.stringify(parts), 'base64url').slice(0, 22)
 
 export function createContext(dependencies: EffectsDependencies) {
-  const { store, keys, events } = dependencies
+  const { store, events } = dependencies
 
   function locate(namespace: string, { type, entity, effect_id }: EffectName): Located {
     const effectId = effect_id ?? identify(type ?? '', entity ?? '').effectId
     const parts = parseEffectId(effectId)
     if (!parts) throw invalidRequest([{ pointer: '/effect_id', message: 'must be <type>.<64 hex digits>' }])
-    const { effect, inflight } = keys.effect(namespace, parts.bucket, effectId)
+    const { effect, inflight } = dependencies.keys.effect(namespace, parts.bucket, effectId)
     return { effectId, type: parts.type, bucket: parts.bucket, keys: [effect, inflight], entity }
   }
 
@@ -113,12 +114,16 @@ export function createContext(dependencies: EffectsDependencies) {
     ...dependencies,
     locate,
 
-    /** How every script is run that changes an effect, or tells what another call has changed. */
-    durably: ({ type }: Located): RunOptions => ({ durability: dependencies.durability(type) }),
+    /** Runs a script that changes an effect, or tells what another call has changed, as durably as its type asks. */
+    runDurably: <Argument extends string, Reply>(
+      { type, keys }: Located,
+      definition: ScriptDefinition<string, Argument, Reply>,
+      args: Record<Argument, string | number>,
+    ): Promise<Reply> => store.run(definition, keys, args, dependencies.durability(type)),
 
     /** The effect at Redis's time now. */
-    async subject(namespace: string, effectId: string): Promise<Subject> {
-      const clock = await store.clock(locate(namespace, { effect_id: effectId }).keys[0])
+    async subject(namespace: string, { effectId, keys }: Located): Promise<Subject> {
+      const clock = await store.clock(keys[0])
       return { namespace, effectId, nowMs: clock.nowUs() / 1000 }
     },
 

@@ -50,10 +50,11 @@ async function settleSilent(context: Context, subject: Subject, effectKeys: read
 
 /** The record with its history. Problem `effect-not-found`. */
 export async function get(context: Context, namespace: string, name: EffectName) {
-  const { effectId, keys: effectKeys } = context.locate(namespace, name)
+  const located = context.locate(namespace, name)
+  const { keys: effectKeys } = located
   const read = () => context.store.run(effectRead, [effectKeys[0]], {})
   let reply = await read()
-  const subject = await context.subject(namespace, effectId)
+  const subject = await context.subject(namespace, located)
   if (reply.status === 'found' && listedState(reply.record, reply.nowUs / 1000) !== reply.record.state) {
     await settleSilent(context, subject, effectKeys)
     reply = await read()

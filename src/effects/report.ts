@@ -45,7 +45,7 @@ const leaseExpired = (subject: Subject, record: EffectRecord): Problem =>
 /** Where the effect is, and that its token is one that Redis can have granted. */
 async function held(context: Context, namespace: string, request: Held) {
   const located = context.locate(namespace, request)
-  return { located, subject: await context.subject(namespace, located.effectId) }
+  return { located, subject: await context.subject(namespace, located) }
 }
 
 /** A token later than Redis's clock that no record explains was never granted. */
@@ -91,16 +91,11 @@ export async function complete(context: Context, namespace: string, request: Com
   const result = request.result ?? new RawJson('null')
   const token = request.fencing_token
   const { located, subject } = await held(context, namespace, request)
-  const reply = await context.store.run(
-    scripts.effectComplete,
-    located.keys,
-    {
-      effect_id: located.effectId,
-      token,
-      result: result.text,
-    },
-    context.durably(located),
-  )
+  const reply = await context.runDurably(located, scripts.effectComplete, {
+    effect_id: located.effectId,
+    token,
+    result: result.text,
+  })
   const record = 'record' in reply ? reply.record : undefined
   const same = record?.state === 'completed' && sameJsonValue(record.body, result.text)
   if (record && (reply.status === 'completed' || (reply.status === 'completed_before' && same))) {
@@ -201,21 +196,16 @@ export async function fail(context: Context, namespace: string, request: FailReq
   const seen = await context.store.run(scripts.effectRead, [located.keys[0]], {})
   const verdict =
     seen.status === 'found' ? await judge(context, request, seen.record, located.type, subject) : undefined
-  const reply = await context.store.run(
-    scripts.effectFail,
-    located.keys,
-    {
-      effect_id: located.effectId,
-      token,
-      call: digest(error, request.retryable, request.execution),
-      execution: verdict?.facts.execution ?? 'unknown',
-      retryable: verdict?.facts.retryable ? '1' : '',
-      max_attempts: verdict?.facts.maxAttempts ?? 0,
-      wait_ms: milliseconds(verdict?.advice.wait_seconds ?? 0),
-      error,
-    },
-    context.durably(located),
-  )
+  const reply = await context.runDurably(located, scripts.effectFail, {
+    effect_id: located.effectId,
+    token,
+    call: digest(error, request.retryable, request.execution),
+    execution: verdict?.facts.execution ?? 'unknown',
+    retryable: verdict?.facts.retryable ? '1' : '',
+    max_attempts: verdict?.facts.maxAttempts ?? 0,
+    wait_ms: milliseconds(verdict?.advice.wait_seconds ?? 0),
+    error,
+  })
   const accepted = reply.status === 'released' || reply.status === 'failed' || reply.status === 'uncertain'
   if (!accepted || !verdict) {
     const problem = misfit(reply, subject, token)
@@ -233,16 +223,11 @@ export async function fail(context: Context, namespace: string, request: FailReq
 /** Gives the claim back unused; the attempt does not count. */
 export async function release(context: Context, namespace: string, request: ReleaseRequest) {
   const { located, subject } = await held(context, namespace, request)
-  const reply = await context.store.run(
-    scripts.effectRelease,
-    located.keys,
-    {
-      effect_id: located.effectId,
-      token: request.fencing_token,
-      reason: request.reason ?? '',
-    },
-    context.durably(located),
-  )
+  const reply = await context.runDurably(located, scripts.effectRelease, {
+    effect_id: located.effectId,
+    token: request.fencing_token,
+    reason: request.reason ?? '',
+  })
   if (reply.status !== 'released') throw misfit(reply, subject, request.fencing_token)
   await context.jobs.released(subject, reply.record)
   return {
@@ -256,18 +241,13 @@ export async function release(context: Context, namespace: string, request: Rele
 /** Heartbeat: the lease lasts `lease_seconds` (default: as claimed) from now, or longer if it did already. */
 export async function renew(context: Context, namespace: string, request: RenewRequest) {
   const { located, subject } = await held(context, namespace, request)
-  const reply = await context.store.run(
-    scripts.effectRenew,
-    located.keys,
-    {
-      effect_id: located.effectId,
-      token: request.fencing_token,
-      lease_ms: request.lease_seconds === undefined ? '' : milliseconds(request.lease_seconds),
-    },
-    context.durably(located),
-  )
+  const reply = await context.runDurably(located, scripts.effectRenew, {
+    effect_id: located.effectId,
+    token: request.fencing_token,
+    lease_ms: request.lease_seconds === undefined ? '' : milliseconds(request.lease_seconds),
+  })
   if (reply.status !== 'renewed') throw misfit(reply, subject, request.fencing_token)
-  const now = await context.subject(namespace, located.effectId)
+  const now = await context.subject(namespace, located)
   await context.jobs.renewed(now, reply.record)
   return {
     outcome: 'renewed' as const,

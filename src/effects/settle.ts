@@ -89,16 +89,15 @@ export async function resolve(
   context.checkResult(request.result)
   const located = context.locate(namespace, request)
   const { effectId, keys } = located
-  const subject = await context.subject(namespace, effectId)
+  const subject = await context.subject(namespace, located)
   const before = await readBefore(context, subject, keys[0])
   const { resolution, reason, evidence = null } = request
   const args = resolveArguments(request, actor, byWorker)
 
   async function perform() {
-    const { store } = context
-    const clock = await store.clock(keys[0])
+    const clock = await context.store.clock(keys[0])
     const given = { ...args, floor_us: clock.floorUs() }
-    const reply = await store.run(effectResolve, keys, given, context.durably(located))
+    const reply = await context.runDurably(located, effectResolve, given)
     if (reply.status !== 'resolved') throw resolveRefusal(reply, subject)
     return reply
   }
@@ -121,12 +120,12 @@ export async function resolve(
 export async function remove(context: Context, namespace: string, request: DeleteRequest, actor: Actor): Promise<void> {
   const located = context.locate(namespace, request)
   const { effectId, keys } = located
-  const subject = await context.subject(namespace, effectId)
+  const subject = await context.subject(namespace, located)
   const before = await readBefore(context, subject, keys[0])
   const args = { effect_id: effectId, token: request.fencing_token ?? '', call: digest(randomUUID()) }
 
   async function perform(): Promise<void> {
-    const reply = await context.store.run(effectDelete, keys, args, context.durably(located))
+    const reply = await context.runDurably(located, effectDelete, args)
     if (reply.status === 'not_found') throw notFound(subject)
     if (reply.status === 'stale') throw staleToken(subject, reply.record)
     if (reply.status === 'not_settled') {

@@ -7,10 +7,9 @@ import { limits } from '../limits.ts'
 import { Problem } from '../problems.ts'
 import type { Floor, RedisClock } from './clock.ts'
 import type { StoreAddress } from './connection.ts'
-import { classifyStoreError, type StoreReason, type StoreTrouble } from './errors.ts'
+import { classifyStoreError, NotSentError, type StoreReason, type StoreTrouble } from './errors.ts'
 import type { Committed, Commitment } from './group-commit.ts'
-import type { Identity } from './identity.ts'
-import type { Preludes, RawReply, ScriptCall, ScriptDefinition } from './scripts.ts'
+import { createScriptTexts, type Preludes, type RawReply, type ScriptCall, type ScriptDefinition } from './scripts.ts'
 import type { StoreServer } from './server.ts'
 import { openServers, type Servers } from './servers.ts'
 
@@ -23,11 +22,6 @@ export type StoreObserver = {
 
 /** How much must hold before a script counts as answered; `primary`: the server that takes writes has it in memory. */
 export type Durability = 'primary' | Commitment
-
-export type RunOptions = { durability?: Durability; unguarded?: boolean }
-
-/** Judges who answers before a script is sent there; undefined: go on at once. */
-export type Guard = (identity: Identity) => Promise<void> | undefined
 
 export type Store = ReturnType<typeof connectStore>
 
@@ -64,9 +58,7 @@ export function durabilityNotReached(durability: Durability): Problem {
 
 type Link = {
   servers: Servers
-  floor: Floor
   observer: StoreObserver
-  guard: Guard | undefined
   lastAnswerMs: number
   /** Why no script is sent at all, where the server is not one that may run them. */
   scriptsRefused: StoreReason | undefined
@@ -112,13 +104,13 @@ function judge(link: Link, trouble: Trouble, run: Run): Verdict {
   return { again: false, reason: run.outcomeUnknown ? 'outcome_unknown' : reason }
 }
 
-/** The server of the next try. Problem where a Cluster's table has none: classified as never written. */
+/** The server of the next try. NotSentError where a Cluster's table has none. */
 function serverOf(link: Link, run: Run): StoreServer {
   if ((run.pinned || run.asking) && run.server) return run.server
   const server = run.key === undefined ? link.servers.all()[0] : link.servers.of(run.key)
   if (server) return server
   link.servers.doubt()
-  throw new Error("Stream isn't writeable: no server is known for this slot")
+  throw new NotSentError('no server is known for this slot')
 }
 
 /** Learns from a failed try where the next one goes. */
@@ -177,50 +169,19 @@ function call(link: Link, key: string | undefined, name: string, ...args: string
   return attempt(link, newRun(key), ({ redis }) => redis.call(name, ...args), false)
 }
 
-/** Nothing was written: classified as such by these words of the client. */
-const notJudged = () => new Error("Stream isn't writeable: its server is not judged yet")
-
-/** Whether `promise` has settled in time; what it waits for goes on. */
-async function inTime(promise: Promise<unknown>): Promise<void> {
-  const late = sleep(limits.storeCommandTimeoutMs, 'late' as const, { ref: false })
-  if ((await Promise.race([promise, late])) === 'late') throw notJudged()
+async function sendScript(server: StoreServer, call: ScriptCall, asking: boolean, durability: Durability) {
+  if (durability !== 'primary' && !asking) return server.groupCommit().commit(call, durability)
+  const reply = await (asking ? server.sendAsking(call) : server.send(call))
+  return { reply, reached: durability === 'primary' }
 }
 
-type Identified = { known: () => Identity | undefined; ask: () => Promise<Identity> }
-
-/** Who answers on a connection, once the guard lets scripts go there; at once where both are known. */
-function judged(link: Link, connection: Identified, unguarded: boolean): Identity | Promise<Identity> {
-  const identity = connection.known()
-  if (!identity) return connection.ask().then(() => judged(link, connection, unguarded))
-  const waiting = unguarded ? undefined : link.guard?.(identity)
-  if (!waiting) return identity
-  return inTime(waiting).then(() => {
-    if (connection.known() !== identity || link.guard?.(identity)) throw notJudged()
-    return identity
-  })
-}
-
-async function sendScript(link: Link, server: StoreServer, call: ScriptCall, run: Run, options: RunOptions) {
-  const { durability = 'primary', unguarded = false } = options
-  if (durability === 'primary' || run.asking) {
-    const who = judged(link, server.identity, unguarded)
-    if (who instanceof Promise) await who
-    return {
-      reply: await (run.asking ? server.sendAsking(call) : server.send(call)),
-      reached: durability === 'primary',
-    }
-  }
-  const lane = server.groupCommit().lane(durability)
-  return lane.commit(call, durability, await judged(link, lane.identity, unguarded))
-}
-
-/** Runs a script. `keys` are in the order of the definition, `args` by name; absent text is `''`. */
+/** Runs a script; `reached`: whether its durability was. `keys` are in the order of the definition, `args` by name; absent text is `''`. */
 async function run<Key extends string, Argument extends string, Reply>(
   link: Link,
   definition: ScriptDefinition<Key, Argument, Reply>,
   keys: readonly string[],
   args: Record<Argument, string | number>,
-  options: RunOptions,
+  durability: Durability,
 ): Promise<{ reply: Reply; reached: boolean }> {
   if (link.scriptsRefused) {
     link.observer.trouble(link.scriptsRefused)
@@ -228,7 +189,7 @@ async function run<Key extends string, Argument extends string, Reply>(
   }
   const script: ScriptCall = { definition, keys, values: definition.args.map((name) => args[name]) }
   const way = newRun(keys[0])
-  const send = (server: StoreServer): Promise<Committed> => sendScript(link, server, script, way, options)
+  const send = (server: StoreServer): Promise<Committed> => sendScript(server, script, way.asking, durability)
   const { reply, reached } = await attempt(link, way, send, !definition.flags.includes('no-writes'))
   const raw = reply as RawReply
   way.server?.clock.saw(raw[1])
@@ -263,8 +224,8 @@ async function eachPrimary(link: Link, name: string, ...args: string[]): Promise
 export function connectStore(address: StoreAddress, preludes: Preludes, observer: StoreObserver) {
   const floor: Floor = { us: 0 }
   const link: Link = {
-    servers: openServers(address, { preludes, floor, events: observer }),
-    ...{ floor, observer, guard: undefined, scriptsRefused: undefined },
+    servers: openServers(address, { texts: createScriptTexts(preludes), floor, events: observer }),
+    ...{ observer, scriptsRefused: undefined },
     lastAnswerMs: performance.now(),
   }
   const { servers } = link
@@ -273,10 +234,10 @@ export function connectStore(address: StoreAddress, preludes: Preludes, observer
       definition: ScriptDefinition<Key, Argument, Reply>,
       keys: readonly string[],
       args: Record<Argument, string | number>,
-      options: RunOptions = {},
+      durability: Durability = 'primary',
     ): Promise<Reply> => {
-      const { reply, reached } = await run(link, definition, keys, args, options)
-      if (!reached) throw durabilityNotReached(options.durability ?? 'primary')
+      const { reply, reached } = await run(link, definition, keys, args, durability)
+      if (!reached) throw durabilityNotReached(durability)
       return reply
     },
     /** As `run`; tells what the script answered even where the durability was not reached. */
@@ -284,8 +245,8 @@ export function connectStore(address: StoreAddress, preludes: Preludes, observer
       definition: ScriptDefinition<Key, Argument, Reply>,
       keys: readonly string[],
       args: Record<Argument, string | number>,
-      options: RunOptions,
-    ): Promise<{ reply: Reply; reached: boolean }> => run(link, definition, keys, args, options),
+      durability: Durability,
+    ): Promise<{ reply: Reply; reached: boolean }> => run(link, definition, keys, args, durability),
     /** A plain read at any server. */
     call: (name: string, ...args: string[]) => call(link, undefined, name, ...args),
     /** A plain read of one key. */
@@ -297,10 +258,6 @@ export function connectStore(address: StoreAddress, preludes: Preludes, observer
     connected: () => servers.all().some(({ redis }) => redis.status === 'ready'),
     /** Whether keys of different hash tags may lie on different servers. */
     clustered: servers.clustered,
-    /** The name of the server of `key`; undefined while a Cluster does not say. */
-    nodeOf: (key: string): string | undefined => servers.of(key)?.node,
-    /** Every script waits for this judgement of the server that it goes to, but those that are run `unguarded`. */
-    guard: (guard: Guard) => void (link.guard = guard),
     /** From now on every script is refused with this reason; undefined lifts it. */
     refuseScripts: (reason: StoreReason | undefined) => void (link.scriptsRefused = reason),
     close: () => servers.close(),

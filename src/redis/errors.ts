@@ -43,6 +43,9 @@ const refusals: Record<string, Refusal> = {
   NOSCRIPT: 'unavailable',
 }
 
+/** Ours: there was no server to send the call to. */
+export class NotSentError extends Error {}
+
 /** Client-side messages (ioredis 6) that tell that no byte of the command has been written. */
 const neverWritten = ["Stream isn't writeable", 'connect E']
 
@@ -56,6 +59,8 @@ export function classifyStoreError(error: unknown): StoreTrouble {
     const reason = refusals[message.split(' ', 1)[0] ?? '']
     return reason ? { kind: 'not_executed', reason } : { kind: 'bug' }
   }
-  if (neverWritten.some((text) => message.includes(text))) return { kind: 'not_executed', reason: 'unavailable' }
+  const notSent = error instanceof NotSentError
+  if (notSent || neverWritten.some((text) => message.includes(text)))
+    return { kind: 'not_executed', reason: 'unavailable' }
   return { kind: 'unknown' }
 }

@@ -2,14 +2,13 @@
  * Durability beyond the primary's memory. Scripts that must be on replicas, or on disk, before they are answered go out
  * together on a connection of their own, with one WAIT behind them: while it waits, the next ones gather.
  */
-import { createHash } from 'node:crypto'
 import type { Redis } from 'ioredis'
 import { limits } from '../limits.ts'
 import { stayConnected, type ServerAddress, type StoreAddress } from './connection.ts'
 import { durableMark } from './durable-mark.ts'
 import { parseInfo } from './info.ts'
-import { type Identity, identityOn } from './identity.ts'
-import { type Preludes, type ScriptCall, scriptText } from './scripts.ts'
+import { durableMarkKey } from './keys.ts'
+import type { ScriptCall, ScriptTexts } from './scripts.ts'
 
 /** What an answer waits for: so many replicas have the write, or the primary's disk has. */
 export type Commitment = 'fsynced' | { replicated: number }
@@ -20,22 +19,10 @@ export type Committed = { reply: unknown; reached: boolean }
 type Item = {
   call: ScriptCall
   commitment: Commitment
-  identity: Identity
   /** The server said that it does not know the script: its whole text goes with the next flush. */
   unknownScript: boolean
   resolve: (committed: Committed) => void
   reject: (error: unknown) => void
-}
-
-/** No byte of it was written: classified as such by these words of the client. */
-const neverSent = () => new Error("Stream isn't writeable: the connection has changed")
-
-/** `<prefix>:{<tag>}:…` -> `<prefix>:{<tag>}:durable`: in the slot of the call. */
-const markOf = (key: string): string => `${key.slice(0, key.indexOf('}') + 1)}:durable`
-
-/** How many replicas have everything written so far. */
-async function replicasWith(redis: Redis, wanted: number): Promise<number> {
-  return Number(await redis.call('WAIT', wanted, limits.durableWaitMs))
 }
 
 /**
@@ -52,35 +39,23 @@ async function onDisk(redis: Redis): Promise<boolean> {
   return settings[1] === 'always' && state.get('aof_enabled') === '1' && state.get('aof_last_write_status') === 'ok'
 }
 
-function reached(items: readonly Item[], redis: Redis): Promise<(item: Item) => boolean> {
-  const wanted = items.map(({ commitment }) => (commitment === 'fsynced' ? 0 : commitment.replicated))
-  if (items.some(({ commitment }) => commitment === 'fsynced')) {
-    return onDisk(redis).then((there) => () => there)
+/** Waits for what all of them ask, and tells who has it. All are of one lane, so of one kind. */
+async function reached(items: readonly Item[], redis: Redis): Promise<(item: Item) => boolean> {
+  const replicas = items.flatMap(({ commitment }) => (commitment === 'fsynced' ? [] : [commitment.replicated]))
+  if (replicas.length === 0) {
+    const there = await onDisk(redis)
+    return () => there
   }
-  return replicasWith(redis, Math.max(...wanted)).then(
-    (replicas) =>
-      ({ commitment }) =>
-        commitment !== 'fsynced' && replicas >= commitment.replicated,
-  )
+  const confirmed = Number(await redis.call('WAIT', Math.max(...replicas), limits.durableWaitMs))
+  return ({ commitment }) => commitment !== 'fsynced' && confirmed >= commitment.replicated
 }
 
-type Text = { text: string; sha: string }
 type Send = (call: ScriptCall, whole: boolean) => Promise<unknown>
 
 /** Sends a script by its digest, or as its whole text. What the client library would send by itself would come behind the WAIT. */
-function sender(redis: Redis, preludes: Preludes): Send {
-  const texts = new Map<string, Text>()
-  function textOf({ definition }: ScriptCall): Text {
-    const known = texts.get(definition.name)
-    if (known) return known
-    const text = scriptText(definition, preludes)
-    const made = { text, sha: createHash('sha1').update(text).digest('hex') }
-    texts.set(definition.name, made)
-    return made
-  }
-  return (call, whole) => {
-    const { text, sha } = textOf(call)
-    const { keys, values } = call
+function sender(redis: Redis, texts: ScriptTexts): Send {
+  return ({ definition, keys, values }, whole) => {
+    const { text, sha } = texts(definition)
     return whole
       ? redis.eval(text, keys.length, ...keys, ...values)
       : redis.evalsha(sha, keys.length, ...keys, ...values)
@@ -90,7 +65,11 @@ function sender(redis: Redis, preludes: Preludes): Send {
 /** Sends all of it in one go, the mark and the wait last. Answers those whose script the server did not know. */
 async function flush(redis: Redis, send: Send, items: readonly Item[]): Promise<Item[]> {
   const replies = items.map(({ call, unknownScript }) => send(call, unknownScript))
-  const mark = { definition: durableMark, keys: [markOf(items[0]?.call.keys[0] ?? '')], values: [limits.durableMarkMs] }
+  const mark = {
+    definition: durableMark,
+    keys: [durableMarkKey(items[0]?.call.keys[0] ?? '')],
+    values: [limits.durableMarkMs],
+  }
   const waits = [send(mark, true), reached(items, redis)] as const
   const [marked, verdict, ...settled] = await Promise.allSettled([...waits, ...replies])
   const again: Item[] = []
@@ -107,45 +86,35 @@ async function flush(redis: Redis, send: Send, items: readonly Item[]): Promise<
 }
 
 /** One connection, and the scripts that gather while it waits. */
-function createLane(redis: Redis, node: string, preludes: Preludes) {
-  const identity = identityOn(redis, node)
-  const send = sender(redis, preludes)
+function createLane(redis: Redis, texts: ScriptTexts) {
+  const send = sender(redis, texts)
   let queue: Item[] = []
   let flushing = false
 
   async function run(): Promise<void> {
     flushing = true
     while (queue.length > 0) {
-      const now = identity.known()
-      const batch = queue.splice(0, limits.durableBatchMax)
-      const valid = batch.filter((item) => item.identity === now)
-      for (const item of batch) if (item.identity !== now) item.reject(neverSent())
-      if (now && valid.length > 0) queue = [...(await flush(redis, send, valid)), ...queue]
+      const again = await flush(redis, send, queue.splice(0, limits.durableBatchMax))
+      queue = [...again, ...queue]
     }
     flushing = false
   }
 
   return {
-    identity,
-    /** `judged`: who answered on this connection when the call was allowed; it is not sent to anybody else. */
-    commit(call: ScriptCall, commitment: Commitment, judged: Identity): Promise<Committed> {
+    commit(call: ScriptCall, commitment: Commitment): Promise<Committed> {
       return new Promise((resolve, reject) => {
-        queue.push({ call, commitment, identity: judged, unknownScript: false, resolve, reject })
+        queue.push({ call, commitment, unknownScript: false, resolve, reject })
         if (!flushing) void run()
       })
     },
   }
 }
 
-export type Lane = ReturnType<typeof createLane> & { close: () => void }
+type Lane = ReturnType<typeof createLane> & { close: () => void }
 export type GroupCommit = ReturnType<typeof createGroupCommit>
 
 /** One lane for replicas and one for the disk, each connected with its first call. */
-export function createGroupCommit(
-  address: StoreAddress,
-  { preludes, node }: { preludes: Preludes; node: string },
-  place?: ServerAddress,
-) {
+export function createGroupCommit(address: StoreAddress, texts: ScriptTexts, place?: ServerAddress) {
   const lanes = new Map<string, Lane>()
   function open(): Lane {
     const patienceMs = limits.durableWaitMs + limits.storeCommandTimeoutMs
@@ -157,15 +126,16 @@ export function createGroupCommit(
     )
     // Told by whoever waits for its answer.
     redis.on('error', () => undefined)
-    return { ...createLane(redis, node, preludes), close }
+    return { ...createLane(redis, texts), close }
+  }
+  function laneOf(commitment: Commitment): Lane {
+    const name = commitment === 'fsynced' ? 'fsynced' : 'replicated'
+    const lane = lanes.get(name) ?? open()
+    lanes.set(name, lane)
+    return lane
   }
   return {
-    lane(commitment: Commitment): Lane {
-      const name = commitment === 'fsynced' ? 'fsynced' : 'replicated'
-      const known = lanes.get(name) ?? open()
-      lanes.set(name, known)
-      return known
-    },
+    commit: (call: ScriptCall, commitment: Commitment) => laneOf(commitment).commit(call, commitment),
     close: () => lanes.forEach((lane) => lane.close()),
   }
 }

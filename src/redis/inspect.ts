@@ -20,14 +20,14 @@ export type Verdict = {
 }
 
 /** How acknowledged writes reach the disk; `aof`: by a rule that could not be read. */
-export type Durability = 'aof_always' | 'aof_everysec' | 'aof_no' | 'aof' | 'snapshots' | 'none'
+export type Persistence = 'aof_always' | 'aof_everysec' | 'aof_no' | 'aof' | 'snapshots' | 'none'
 
 export type Inspection = {
   server: 'redis' | 'valkey'
   version: string
   /** `standalone` or `cluster`, as the server says. */
   mode: string
-  durability: Durability
+  durability: Persistence
   /** False: too old for this service, which then runs no script on it. */
   supported: boolean
   /** False: it may forget what it acknowledged, by eviction or because nothing is on disk. */
@@ -79,7 +79,7 @@ function judgeEviction({ info }: Facts): Verdict {
 
 const aofRemedy = 'Set `appendonly yes` and `appendfsync always`.'
 
-function durabilityOf({ info, settings }: Facts): Durability {
+function durabilityOf({ info, settings }: Facts): Persistence {
   if (info.get('aof_enabled') === '1') {
     const rule = settings?.appendfsync
     return rule === 'always' || rule === 'everysec' || rule === 'no' ? `aof_${rule}` : 'aof'
@@ -203,7 +203,7 @@ async function readFacts(store: Store): Promise<{ node: string; facts: Facts }[]
 }
 
 const severity = { ok: 0, warn: 1, fail: 2 } as const
-const weakest: readonly Durability[] = ['none', 'snapshots', 'aof', 'aof_no', 'aof_everysec', 'aof_always']
+const weakest: readonly Persistence[] = ['none', 'snapshots', 'aof', 'aof_no', 'aof_everysec', 'aof_always']
 
 /** Of several servers the worst verdict of each check, with the name of its server; the store is as good as its worst. */
 export function worst(inspections: readonly { node: string; inspection: Inspection }[]): Inspection {

@@ -66,6 +66,9 @@ export const keyCatalogue = [
   },
 ] as const
 
+/** In the slot of `key`: `<prefix>:{<tag>}:…` -> `<prefix>:{<tag>}:durable`. */
+export const durableMarkKey = (key: string): string => `${key.slice(0, key.indexOf('}') + 1)}:durable`
+
 /** The two keys of one effect, in one slot. */
 export type EffectKeys = { effect: string; inflight: string }
 

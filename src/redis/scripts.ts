@@ -2,6 +2,7 @@
  * Script definitions: names for KEYS and ARGV, and one place where a reply becomes a typed value. The text of a script
  * is its file in `lua/`, behind the preludes that every script shares.
  */
+import { createHash } from 'node:crypto'
 import { readdirSync, readFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { projectFolder } from '../paths.ts'
@@ -56,3 +57,21 @@ export function scriptText(
   const flags = definition.flags.length > 0 ? ` flags=${definition.flags.join(',')}` : ''
   return [`#!lua${flags}`, preludes.clock, ...used.map((name) => preludes[name]), script].join('\n')
 }
+
+/** The text that is sent to Redis, and the digest by which EVALSHA knows it. */
+export type ScriptText = { text: string; sha: string }
+
+/** Texts by definition, each read once. */
+export function createScriptTexts(preludes: Preludes): (definition: AnyScript) => ScriptText {
+  const texts = new Map<string, ScriptText>()
+  return (definition) => {
+    const known = texts.get(definition.name)
+    if (known) return known
+    const text = scriptText(definition, preludes)
+    const made = { text, sha: createHash('sha1').update(text).digest('hex') }
+    texts.set(definition.name, made)
+    return made
+  }
+}
+
+export type ScriptTexts = ReturnType<typeof createScriptTexts>

@@ -1,15 +1,11 @@
-/**
- * One server that takes our writes: the connection, who answers on it, its clock. After each connect the server says who
- * it is on that very connection, so that no script can reach another server than the one that was judged.
- */
+/** One server that takes our writes: the connection, its clock, and how a script is sent there. */
 import assert from 'node:assert/strict'
 import type { Redis } from 'ioredis'
 import { type Floor, createClock, type RedisClock } from './clock.ts'
 import { stayConnected, type ServerAddress, type StoreAddress } from './connection.ts'
 import { classifyStoreError, type StoreReason } from './errors.ts'
 import { createGroupCommit, type GroupCommit } from './group-commit.ts'
-import { identityOn } from './identity.ts'
-import { type AnyScript, type Preludes, type ScriptCall, scriptText } from './scripts.ts'
+import type { AnyScript, ScriptCall, ScriptTexts } from './scripts.ts'
 
 export type ServerEvents = {
   connection: (event: 'ready' | 'close' | 'error', detail: string) => void
@@ -18,12 +14,12 @@ export type ServerEvents = {
 type Command = (...args: (string | number)[]) => Promise<unknown>
 
 /** Defines the scripts on a connection as they are needed: EVAL once a connection, then EVALSHA. */
-function scriptsOn(redis: Redis, preludes: Preludes) {
+function scriptsOn(redis: Redis, texts: ScriptTexts) {
   const commands = new Map<string, Command>()
   function commandOf(definition: AnyScript): Command {
     const known = commands.get(definition.name)
     if (known) return known
-    redis.defineCommand(definition.name, { lua: scriptText(definition, preludes) })
+    redis.defineCommand(definition.name, { lua: texts(definition).text })
     const defined = (redis as unknown as Record<string, Command>)[definition.name]?.bind(redis)
     assert(defined, 'a command that was just defined exists')
     commands.set(definition.name, defined)
@@ -37,7 +33,6 @@ export type StoreServer = {
   node: string
   redis: Redis
   clock: RedisClock
-  identity: ReturnType<typeof identityOn>
   /** Why the server refused the last script or connection, until it answers one. */
   refusal: StoreReason | undefined
   send: (call: ScriptCall) => Promise<unknown>
@@ -50,10 +45,7 @@ export type StoreServer = {
 
 function watch(server: StoreServer, { connection }: ServerEvents): void {
   const { redis } = server
-  redis.on('ready', () => {
-    connection('ready', server.node)
-    server.identity.ask().catch(() => undefined)
-  })
+  redis.on('ready', () => connection('ready', server.node))
   redis.on('close', () => connection('close', server.node))
   redis.on('error', (error: Error) => {
     const trouble = classifyStoreError(error)
@@ -67,10 +59,10 @@ function watch(server: StoreServer, { connection }: ServerEvents): void {
 /** Connects and keeps connecting until it is closed. `place`: which server of a Cluster. */
 export function openServer(
   address: StoreAddress,
-  options: { preludes: Preludes; floor: Floor; events: ServerEvents },
+  options: { texts: ScriptTexts; floor: Floor; events: ServerEvents },
   place?: ServerAddress,
 ): StoreServer {
-  const { preludes, floor, events } = options
+  const { texts, floor, events } = options
   const node = place ? `${place.host}:${place.port}` : 'primary'
   const connection = stayConnected(address, 'effectonce', {}, place)
   const { redis } = connection
@@ -78,15 +70,14 @@ export function openServer(
   const server: StoreServer = {
     ...{ node, redis, refusal: undefined },
     clock: createClock(floor),
-    identity: identityOn(redis, node),
-    send: scriptsOn(redis, preludes),
+    send: scriptsOn(redis, texts),
     async sendAsking({ definition, keys, values }) {
       const asking = redis.call('ASKING').catch(() => undefined)
-      const reply = await redis.eval(scriptText(definition, preludes), keys.length, ...keys, ...values)
+      const reply = await redis.eval(texts(definition).text, keys.length, ...keys, ...values)
       await asking
       return reply
     },
-    groupCommit: () => (commit ??= createGroupCommit(address, { preludes, node }, place)),
+    groupCommit: () => (commit ??= createGroupCommit(address, texts, place)),
     close() {
       connection.close()
       commit?.close()

@@ -1,7 +1,7 @@
 /**
  * Which server takes a write: the one server, the primary that Sentinel names, or in a Cluster the owner of the key's slot.
  * A Cluster's table of slots is kept here and not by the client library, whose redirections and retries are hidden from
- * the caller: a command could reach a server that nobody has judged, and take longer than its deadline.
+ * the caller: a command can take longer than its deadline.
  */
 import slotOf from 'cluster-key-slot'
 import { limits } from '../limits.ts'
