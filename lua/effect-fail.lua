@@ -2,7 +2,7 @@
 -- KEYS: effect, inflight
 -- ARGV: effect_id, token, call (digest of this report, to know a repeat), execution (no|unknown|yes|partial), retryable (1 or ''),
 --   max_attempts, wait_ms (advice for the next attempt), error (JSON)
--- Replies: status, now_us, replayed (0|1), record — released, failed, uncertain, stale, already_settled,
+-- Replies: status, now_us, replayed (0|1), record, lapsed (0|1, where it settles) — released, failed, uncertain, stale, already_settled,
 --   or without record: deleted, not_found
 -- Never: settles as failed what may have happened.
 local effect, inflight = KEYS[1], KEYS[2]
@@ -26,6 +26,7 @@ if not open then
   return { 'already_settled', clock.now_us, 0, record.fields(r) }
 end
 
+local lapsed = record.lease_over(r)
 r.doubt = execution ~= 'no'
 if execution == 'yes' or execution == 'partial' or (execution == 'unknown' and r.policy == 'hold') then
   r.state = 'uncertain'
@@ -44,4 +45,4 @@ else
 end
 record.step(r, r.state, r.owner, 'fail')
 record.write(r, effect, inflight, effect_id)
-return { r.state, clock.now_us, 0, record.fields(r) }
+return { r.state, clock.now_us, 0, record.fields(r), lapsed and 1 or 0 }

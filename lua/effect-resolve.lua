@@ -2,8 +2,8 @@
 -- KEYS: effect, inflight
 -- ARGV: effect_id, token ('' where none was sent), call (digest of this call, to know a repeat), floor_us,
 --   resolution (executed|not_executed|abandoned), uncertain_only (1 or ''), by, reason, body (result or error JSON)
--- Replies: status, now_us, replayed (0|1), record, before (record), history — resolved; without
---   before and history: stale, already_settled, in_progress (only an uncertain
+-- Replies: status, now_us, replayed (0|1), record, before (record), history, lapsed (0|1) — resolved; without
+--   what follows the record: stale, already_settled, in_progress (only an uncertain
 --   effect may be resolved by this caller), or without record: not_found
 -- Never: touches a completed effect, or one that has moved on since it was looked at.
 local effect, inflight = KEYS[1], KEYS[2]
@@ -21,7 +21,8 @@ elseif token and token ~= r.token then
 elseif r.state == 'completed' then
   return { 'already_settled', clock.now_us, 0, record.fields(r) }
 end
-if record.lease_over(r) then
+local lapsed = record.lease_over(r)
+if lapsed then
   record.lapse(r)
 end
 if uncertain_only and r.state ~= 'uncertain' then
@@ -43,4 +44,4 @@ else
 end
 record.step(r, 'resolved', by, resolution .. ': ' .. reason)
 record.write(r, effect, inflight, effect_id)
-return { 'resolved', clock.now_us, 0, record.fields(r), before, record.steps(r) }
+return { 'resolved', clock.now_us, 0, record.fields(r), before, record.steps(r), lapsed and 1 or 0 }

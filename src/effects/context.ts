@@ -110,6 +110,11 @@ export function createContext(dependencies: EffectsDependencies) {
     return { effectId, type: parts.type, bucket: parts.bucket, keys: [effect, inflight], entity }
   }
 
+  /** Tells the world that an effect became uncertain, and why. */
+  function tellUncertain({ namespace, effectId }: Subject, { owner, attempt }: EffectRecord, cause: string): void {
+    events.emit({ event: 'effect.uncertain', namespace, effect_id: effectId, owner, attempt, cause })
+  }
+
   return {
     ...dependencies,
     locate,
@@ -127,9 +132,13 @@ export function createContext(dependencies: EffectsDependencies) {
       return { namespace, effectId, nowMs: clock.nowUs() / 1000 }
     },
 
-    /** Tells the world that an effect became uncertain, and why. */
-    tellUncertain({ namespace, effectId }: Subject, { owner, attempt }: EffectRecord, cause: string): void {
-      events.emit({ event: 'effect.uncertain', namespace, effect_id: effectId, owner, attempt, cause })
+    tellUncertain,
+
+    /** Tells it where a call was the first to notice a silent holder; under `reclaim` nobody is in doubt. */
+    tellLapsed(subject: Subject, record: EffectRecord, lapsed: boolean): boolean {
+      const doubtful = lapsed && record.policy === 'hold'
+      if (doubtful) tellUncertain(subject, record, 'lease_expired')
+      return doubtful
     },
 
     /** 413 if a result is larger than the configuration allows. */

@@ -99,6 +99,7 @@ export async function complete(context: Context, namespace: string, request: Com
   const record = 'record' in reply ? reply.record : undefined
   const same = record?.state === 'completed' && sameJsonValue(record.body, result.text)
   if (record && (reply.status === 'completed' || (reply.status === 'completed_before' && same))) {
+    context.tellLapsed(subject, record, reply.lapsed)
     await context.jobs.completed(subject, record)
     return {
       outcome: 'completed' as const,
@@ -216,7 +217,9 @@ export async function fail(context: Context, namespace: string, request: FailReq
     }
     throw problem
   }
-  if (reply.status === 'uncertain' && !reply.replayed) context.tellUncertain(subject, reply.record, 'reported')
+  const told = context.tellLapsed(subject, reply.record, reply.lapsed)
+  const uncertainNow = reply.status === 'uncertain' && !reply.replayed
+  if (uncertainNow && !told) context.tellUncertain(subject, reply.record, 'reported')
   return failedBody(context, subject, reply.record, reply.replayed, verdict)
 }
 

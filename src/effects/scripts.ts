@@ -123,29 +123,36 @@ type Absent = { status: 'deleted' | 'not_found' }
 
 const absent = (status: string): status is Absent['status'] => status === 'deleted' || status === 'not_found'
 
-export type CompleteReply = Misfit<'completed' | 'completed_before' | 'stale' | 'failed'> | Absent
+/** `lapsed`: this call was the first to notice a silent holder. */
+type Noticing = { lapsed: boolean }
+
+export type CompleteReply = (Misfit<'completed' | 'completed_before' | 'stale' | 'failed'> & Noticing) | Absent
 
 export const effectComplete = defineScript({
   name: 'effect-complete',
   flags: ['allow-oom'],
   keys: effectKeys,
   args: ['effect_id', 'token', 'result'],
-  decode: ([status, nowUs, record]): CompleteReply =>
+  decode: ([status, nowUs, record, lapsed]): CompleteReply =>
     absent(status)
       ? { status }
-      : { status: status as Misfit<'completed'>['status'], nowUs, record: decodeRecord(record) },
+      : { status: status as 'completed', nowUs, record: decodeRecord(record), lapsed: lapsed === 1 },
 })
 
 type Settling<Status extends string> = Misfit<Status> & { replayed: boolean }
 
-export type FailReply = Settling<'released' | 'failed' | 'uncertain' | 'stale' | 'already_settled'> | Absent
+export type FailReply =
+  (Settling<'released' | 'failed' | 'uncertain' | 'stale' | 'already_settled'> & Noticing) | Absent
 
 export const effectFail = defineScript({
   name: 'effect-fail',
   flags: ['allow-oom'],
   keys: effectKeys,
   args: ['effect_id', 'token', 'call', 'execution', 'retryable', 'max_attempts', 'wait_ms', 'error'],
-  decode: (reply): FailReply => decodeSettling(reply),
+  decode: (reply): FailReply => {
+    const settling = decodeSettling<'failed'>(reply)
+    return 'record' in settling ? { ...settling, lapsed: reply[4] === 1 } : settling
+  },
 })
 
 export type ReleaseReply = Settling<'released' | 'stale' | 'lease_expired' | 'already_settled'> | Absent
@@ -177,7 +184,7 @@ export const effectRenew = defineScript({
 })
 
 export type ResolveReply =
-  | (Settling<'resolved'> & { before: EffectRecord; history: EffectStep[] })
+  | (Settling<'resolved'> & Noticing & { before: EffectRecord; history: EffectStep[] })
   | Misfit<'stale' | 'already_settled' | 'in_progress'>
   | { status: 'not_found' }
 
@@ -186,11 +193,11 @@ export const effectResolve = defineScript({
   flags: ['allow-oom'],
   keys: effectKeys,
   args: ['effect_id', 'token', 'call', 'floor_us', 'resolution', 'uncertain_only', 'by', 'reason', 'body'],
-  decode: ([status, nowUs, replayed, fields, before, history]): ResolveReply => {
+  decode: ([status, nowUs, replayed, fields, before, history, lapsed]): ResolveReply => {
     if (status === 'not_found') return { status }
     const record = decodeRecord(fields)
     if (status !== 'resolved') return { status: status as Misfit<'stale'>['status'], nowUs, record }
-    const told = { before: decodeRecord(before), history: decodeSteps(history) }
+    const told = { before: decodeRecord(before), history: decodeSteps(history), lapsed: lapsed === 1 }
     return { status, nowUs, replayed: replayed === 1, record, ...told }
   },
 })

@@ -106,6 +106,7 @@ export async function resolve(
   const said = { reason, before: stateOf(before), after: { resolution }, evidence }
   const entry = { action: 'effect.resolve' as const, subject: effectId, ...actor, ...said }
   const reply = repeated ? await perform() : await context.audit.act(namespace, entry, perform)
+  context.tellLapsed(subject, reply.before, reply.lapsed)
   if (!reply.replayed) {
     context.events.emit({ event: 'effect.resolved', namespace, effect_id: effectId, resolution, user: actor.user })
   }

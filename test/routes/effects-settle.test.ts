@@ -425,3 +425,29 @@ t.test('whoever looks first at a silent holder tells of it', async (t) => {
   t.match(events, [{ event: 'effect.uncertain', cause: 'lease_expired' }])
   t.equal(events.length, 1)
 })
+
+t.test('a late report or a resolve that meets a silent holder first tells of it, once', async (t) => {
+  const app = await startApp(t)
+  const { hold, complete, fail, resolve } = effectCalls(app)
+  const said = (effectId: string) =>
+    app.events.flatMap((event) =>
+      event.event === 'effect.uncertain' && event.effect_id === effectId ? [event.cause] : [],
+    )
+  const holders = await Promise.all(Array.from({ length: 4 }, () => hold(newEffect())))
+  const [done, failed, unknown, resolved] = holders.map((holder) => holder.held)
+  const reclaimed = await hold(newEffect('signal_consumption'))
+  const prompt = await hold(newEffect(), { lease_seconds: 100 })
+  await app.moveClock(31)
+  t.equal((await complete({ ...done, result: 1 })).status, 200)
+  t.equal((await fail({ ...failed, ...rejected })).status, 200)
+  t.match((await fail({ ...unknown, error: 'x', execution: 'unknown' })).body, { outcome: 'uncertain' })
+  const executed = { resolution: 'executed', reason: 'looked' }
+  t.equal((await resolve(resolved!.effect_id, executed)).status, 200)
+  for (const { effect_id } of holders) t.same(said(effect_id), ['lease_expired'], effect_id)
+  await complete({ ...done, result: 1 })
+  await complete(reclaimed.held)
+  await complete(prompt.held)
+  t.same(said(holders[0]!.effect_id), ['lease_expired'], 'a repeat tells nothing')
+  t.same(said(reclaimed.effect_id), [], 'under reclaim nobody is in doubt')
+  t.same(said(prompt.effect_id), [], 'nor with a living lease')
+})
