@@ -138,22 +138,33 @@ function scanBody(text: string, start: number, body: JsonObject, batch: boolean)
   })
 }
 
-/** Scans from the `[` of `operations`, replaces those that break a rule by their `Problem`, and returns the end. */
+/**
+ * Scans the `operations` of a body from their `[`, replaces those that break a rule by their `Problem`, and returns the end.
+ * The text leads, not `operations`: where the member is there twice, and will be refused, they are those of the last one.
+ */
 function scanOperations(text: string, start: number, operations: unknown[]): number {
-  // Validation refuses longer lists; making a Problem of each of a million bad operations would take seconds.
-  if (operations.length > limits.batchOperationsMax) return valueEnd(text, start)
-  let at = start
-  operations.forEach((operation, index) => {
-    at = skipSpace(text, at + 1)
-    try {
-      at = skipSpace(text, isJsonObject(operation) ? scanBody(text, at, operation, false) : valueEnd(text, at))
-    } catch (error) {
-      if (!(error instanceof Problem)) throw error
-      operations[index] = error
-      at = skipSpace(text, valueEnd(text, at))
-    }
-  })
-  return operations.length === 0 ? valueEnd(text, start) : at + 1
+  if (text.charCodeAt(start) !== openBracket) return start
+  let at = skipSpace(text, start + 1)
+  for (let index = 0; text.charCodeAt(at) !== closeBracket; index++) {
+    // Validation refuses longer lists; making a Problem of each of a million bad operations would take seconds.
+    if (index === limits.batchOperationsMax || operations.length > limits.batchOperationsMax)
+      return valueEnd(text, start)
+    at = skipSpace(text, scanOperation(text, at, operations, index))
+    if (text.charCodeAt(at) === comma) at = skipSpace(text, at + 1)
+  }
+  return at + 1
+}
+
+function scanOperation(text: string, at: number, operations: unknown[], index: number): number {
+  const operation = operations[index]
+  try {
+    if (text.charCodeAt(at) !== openBrace) return valueEnd(text, at)
+    return scanBody(text, at, isJsonObject(operation) ? operation : {}, false)
+  } catch (error) {
+    if (!(error instanceof Problem)) throw error
+    operations[index] = error
+    return valueEnd(text, at)
+  }
 }
 
 /** An array or object that encloses the place of a scan: the index or name of the member there, and all names so far. */

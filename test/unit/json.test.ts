@@ -307,6 +307,21 @@ t.test('a fault beside the operations refuses the batch', async (t) => {
   )
 })
 
+t.test('operations that are there twice refuse the batch, whatever their numbers and kinds', async (t) => {
+  const lists = ['[]', '[1]', '[{"a":1}]', '[{},{},{}]', '[ {"a":1e400} ,[{}], "x"]', '0', '{"a":[]}', 'null']
+  for (const first of lists) {
+    for (const last of lists) {
+      const found = refusal(() => read(`{"operations":${first},"operations" : ${last}}`))
+      t.match(found?.pointer, /^\/operations/, `${first} ${last}`)
+    }
+  }
+  const many = `[${'{"a":1e400},'.repeat(300)}{}]`
+  t.same(
+    refusal(() => read(`{"operations":${many},"operations":[]}`)),
+    invalid('/operations'),
+  )
+})
+
 t.test('more operations than a batch may have are left to validation unread', async (t) => {
   const body = read(`{"operations":[${'{"a":1e400},'.repeat(256)}{}]}`)
   const operations = isJsonObject(body) && (body['operations'] as unknown[])
