@@ -130,9 +130,10 @@ do
     end
   end
 
-  -- The last claim has settled the effect after all: whoever repeats it is told the outcome.
+  -- The last claim has settled the effect after all: whoever repeats it is told the outcome, for as long as it is known.
   function record.settle_claim(r)
     if r.claim == '' then
+      r.claim = r.past_claims:sub(-CLAIM_LENGTH)
       r.past_claims = r.past_claims:sub(1, -CLAIM_LENGTH - 1)
     end
   end
