@@ -103,6 +103,7 @@ export const effectClaim = defineScript({
   name: 'effect-claim',
   flags: [],
   keys: effectKeys,
+  coalesced: true,
   args: [
     ...(['effect_id', 'deadline_us', 'floor_us', 'over_budget', 'gate', 'owner', 'claim', 'fingerprint'] as const),
     ...(['lease_ms', 'retention_ms', 'policy', 'max_attempts', 'job_type', 'durability'] as const),
@@ -132,6 +133,7 @@ export const effectComplete = defineScript({
   name: 'effect-complete',
   flags: ['allow-oom'],
   keys: effectKeys,
+  coalesced: true,
   args: ['effect_id', 'token', 'result'],
   decode: ([status, nowUs, record, lapsed]): CompleteReply =>
     absent(status)
@@ -148,6 +150,7 @@ export const effectFail = defineScript({
   name: 'effect-fail',
   flags: ['allow-oom'],
   keys: effectKeys,
+  coalesced: true,
   args: ['effect_id', 'token', 'call', 'execution', 'retryable', 'max_attempts', 'wait_ms', 'error'],
   decode: (reply): FailReply => {
     const settling = decodeSettling<'failed'>(reply)
@@ -161,6 +164,7 @@ export const effectRelease = defineScript({
   name: 'effect-release',
   flags: ['allow-oom'],
   keys: effectKeys,
+  coalesced: true,
   args: ['effect_id', 'token', 'reason'],
   decode: (reply): ReleaseReply => decodeSettling(reply),
 })
@@ -176,6 +180,7 @@ export const effectRenew = defineScript({
   name: 'effect-renew',
   flags: ['allow-oom'],
   keys: effectKeys,
+  coalesced: true,
   args: ['effect_id', 'token', 'lease_ms'],
   decode: ([status, nowUs, record]): RenewReply =>
     absent(status)
@@ -192,6 +197,7 @@ export const effectResolve = defineScript({
   name: 'effect-resolve',
   flags: ['allow-oom'],
   keys: effectKeys,
+  coalesced: true,
   args: ['effect_id', 'token', 'call', 'floor_us', 'resolution', 'uncertain_only', 'by', 'reason', 'body'],
   decode: ([status, nowUs, replayed, fields, before, history, lapsed]): ResolveReply => {
     if (status === 'not_found') return { status }
@@ -221,6 +227,7 @@ export const effectExpire = defineScript({
   name: 'effect-expire',
   flags: ['allow-oom'],
   keys: effectKeys,
+  coalesced: true,
   args: ['effect_id'],
   decode: ([status, nowUs, record]): ExpireReply =>
     status === 'gone'
@@ -234,6 +241,7 @@ export const effectRead = defineScript({
   name: 'effect-read',
   flags: ['no-writes'],
   keys: ['effect'],
+  coalesced: true,
   args: [],
   decode: ([status, nowUs, record, steps]): ReadReply =>
     status === 'found'

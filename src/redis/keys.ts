@@ -66,8 +66,11 @@ export const keyCatalogue = [
   },
 ] as const
 
+/** What begins all keys that share the slot of `key`: `<prefix>:{<tag>}`. */
+export const slotPrefix = (key: string): string => key.slice(0, key.indexOf('}') + 1)
+
 /** In the slot of `key`: `<prefix>:{<tag>}:…` -> `<prefix>:{<tag>}:durable`. */
-export const durableMarkKey = (key: string): string => `${key.slice(0, key.indexOf('}') + 1)}:durable`
+export const durableMarkKey = (key: string): string => `${slotPrefix(key)}:durable`
 
 /** The two keys of one effect, in one slot. */
 export type EffectKeys = { effect: string; inflight: string }

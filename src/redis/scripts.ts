@@ -20,6 +20,8 @@ export type ScriptDefinition<Key extends string, Argument extends string, Reply>
   keys: readonly Key[] | 'many'
   /** Names in the order of ARGV. */
   args: readonly Argument[]
+  /** Whether many calls of it may go out as one: each must be short, and its keys of one slot. */
+  coalesced?: true
   decode: (reply: RawReply) => Reply
 }
 
@@ -46,16 +48,33 @@ export function loadPreludes(folder: string = luaFolder): Preludes {
   return { clock: '', ...(Object.fromEntries(texts) as Record<string, string>) }
 }
 
+/** Scripts that do the same as another one on many effects at once. */
+const manyScripts = new WeakMap<AnyScript, ManyScript>()
+type ManyScript = AnyScript & { each: AnyScript }
+
+/** The script that does on many effects what `definition` does on one; keys and arguments of one stand behind another's. */
+export function manyOf(definition: AnyScript): ManyScript {
+  const known = manyScripts.get(definition)
+  if (known) return known
+  const made: ManyScript = { ...definition, name: `${definition.name}-many`, keys: 'many', each: definition }
+  manyScripts.set(definition, made)
+  return made
+}
+
+function bodyOf(definition: AnyScript | ManyScript, folder: string): string {
+  const read = (name: string) => readFileSync(join(folder, `${name}.lua`), 'utf8')
+  if (!('each' in definition)) return read(definition.name)
+  const { name, keys, args } = definition.each
+  const end = `return many.run(operation, KEYS, ARGV, ${keys.length}, ${args.length})`
+  return `local function operation(KEYS, ARGV)\n${read(name)}\nend\n${end}`
+}
+
 /** The whole text that is sent to Redis: the flags, the clock, the preludes that the script names, the script. */
-export function scriptText(
-  definition: Pick<ScriptDefinition<string, string, unknown>, 'name' | 'flags'>,
-  preludes: Preludes,
-  folder: string = luaFolder,
-): string {
-  const script = readFileSync(join(folder, `${definition.name}.lua`), 'utf8')
-  const used = Object.keys(preludes).filter((name) => name !== 'clock' && script.includes(`${name}.`))
+export function scriptText(definition: AnyScript, preludes: Preludes, folder: string = luaFolder): string {
+  const body = bodyOf(definition, folder)
+  const used = Object.keys(preludes).filter((name) => name !== 'clock' && body.includes(`${name}.`))
   const flags = definition.flags.length > 0 ? ` flags=${definition.flags.join(',')}` : ''
-  return [`#!lua${flags}`, preludes.clock, ...used.map((name) => preludes[name]), script].join('\n')
+  return [`#!lua${flags}`, preludes.clock, ...used.map((name) => preludes[name]), body].join('\n')
 }
 
 /** The text that is sent to Redis, and the digest by which EVALSHA knows it. */

@@ -2,6 +2,7 @@
 import assert from 'node:assert/strict'
 import type { Redis } from 'ioredis'
 import { type Floor, createClock, type RedisClock } from './clock.ts'
+import { createCoalescer } from './coalescer.ts'
 import { stayConnected, type ServerAddress, type StoreAddress } from './connection.ts'
 import { classifyStoreError, type StoreReason } from './errors.ts'
 import { createGroupCommit, type GroupCommit } from './group-commit.ts'
@@ -14,7 +15,7 @@ export type ServerEvents = {
 type Command = (...args: (string | number)[]) => Promise<unknown>
 
 /** Defines the scripts on a connection as they are needed: EVAL once a connection, then EVALSHA. */
-function scriptsOn(redis: Redis, texts: ScriptTexts) {
+function scriptsOn(redis: Redis, texts: ScriptTexts, oneSlot: boolean) {
   const commands = new Map<string, Command>()
   function commandOf(definition: AnyScript): Command {
     const known = commands.get(definition.name)
@@ -25,8 +26,10 @@ function scriptsOn(redis: Redis, texts: ScriptTexts) {
     commands.set(definition.name, defined)
     return defined
   }
-  return ({ definition, keys, values }: ScriptCall): Promise<unknown> =>
+  const send = ({ definition, keys, values }: ScriptCall): Promise<unknown> =>
     commandOf(definition)(keys.length, ...keys, ...values)
+  const sendCoalesced = createCoalescer(send, oneSlot)
+  return (call: ScriptCall): Promise<unknown> => (call.definition.coalesced ? sendCoalesced(call) : send(call))
 }
 
 export type StoreServer = {
@@ -70,7 +73,7 @@ export function openServer(
   const server: StoreServer = {
     ...{ node, redis, refusal: undefined },
     clock: createClock(floor),
-    send: scriptsOn(redis, texts),
+    send: scriptsOn(redis, texts, place !== undefined),
     async sendAsking({ definition, keys, values }) {
       const asking = redis.call('ASKING').catch(() => undefined)
       const reply = await redis.eval(texts(definition).text, keys.length, ...keys, ...values)
