@@ -34,7 +34,7 @@ async function startService(t: Test, redis: RedisServer): Promise<Process> {
   })
   let said = ''
   child.stdout.on('data', (chunk: Buffer) => (said += chunk.toString()))
-  const [, address] = await waitFor(() => /listens on (http:\S+)/.exec(said), 20_000)
+  const [, address] = await waitFor(() => /listens on (http:\S+)/.exec(said), 60_000)
   const call = async (url: string, init?: RequestInit): Promise<Reply> => {
     const response = await fetch(`${address}/api/v1/effects/${url}`, init)
     return { status: response.status, body: (await response.json()) as Reply['body'] }
