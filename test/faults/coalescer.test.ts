@@ -1,13 +1,23 @@
 /** Calls that go out together are answered as if each had gone alone. */
 import t from 'tap'
-import { startApp } from '../helpers/app.ts'
+import { type Answer, startApp } from '../helpers/app.ts'
 import { effectCalls, newEffect } from '../helpers/effects.ts'
-import { redisCli, startRedis, waitFor } from '../helpers/redis-server.ts'
+import { redisCli, startRedis } from '../helpers/redis-server.ts'
 import { scriptCost } from '../helpers/script-cost.ts'
 import { limits } from '../../src/limits.ts'
 
 const crowd = <T>(size: number, make: (index: number) => Promise<T>): Promise<T[]> =>
   Promise.all(Array.from({ length: size }, (_, index) => make(index)))
+
+/** A busy machine may answer 503: the same claim is sent again, as a worker does. */
+const insistOn =
+  (claim: (body: Record<string, unknown>) => Promise<Answer>) =>
+  async (body: Record<string, unknown>): Promise<Answer> => {
+    for (;;) {
+      const answer = await claim({ claim_id: 'c-1', ...body })
+      if (answer.status !== 503) return answer
+    }
+  }
 
 /** How many scripts Redis was asked to run since CONFIG RESETSTAT. */
 async function scriptsRun(port: number): Promise<number> {
@@ -17,7 +27,8 @@ async function scriptsRun(port: number): Promise<number> {
 
 t.test('many claims at once cost few scripts, and each is answered its own', async (t) => {
   const redis = await startRedis(t)
-  const { claim, complete, get } = effectCalls(await startApp(t, { redis }))
+  const { complete, get, ...calls } = effectCalls(await startApp(t, { redis }))
+  const claim = insistOn(calls.claim)
   await claim(newEffect())
   await redisCli(redis.port, 'CONFIG', 'RESETSTAT')
   const effects = Array.from({ length: 250 }, () => newEffect())
@@ -78,13 +89,13 @@ t.test('a server that has forgotten the scripts is told them again', async (t) =
 
 t.test('a hung server: nobody waits behind the others beyond the deadline, and nobody is granted twice', async (t) => {
   const redis = await startRedis(t)
-  const { claim, get } = effectCalls(await startApp(t, { redis }))
+  const { get, ...calls } = effectCalls(await startApp(t, { redis }))
+  const claim = insistOn(calls.claim)
   await claim(newEffect())
   await redis.kill('SIGSTOP')
   const effects = Array.from({ length: 250 }, (_, index) => ({ ...newEffect(), claim_id: `c-${index}` }))
-  const refused = await crowd(250, (index) => claim({ ...effects[index] }))
+  const refused = await crowd(250, (index) => calls.claim({ ...effects[index] }))
   await redis.kill('SIGCONT')
-  await waitFor(async () => (await claim(newEffect())).status === 201)
   t.ok(
     refused.every(({ status }) => status === 503),
     'all are refused',
