@@ -1,10 +1,11 @@
 /** Effects: claim, complete, fail, release, renew, resolve, delete, and looking at them. */
-import { actorOf, allows } from '../src/auth.ts'
+import { actorOf } from '../src/auth.ts'
 import type { Effects } from '../src/effects/effects.ts'
 import * as schema from '../src/effects/schema.ts'
 import type { Declare } from '../src/http/operation.ts'
 import { isJsonObject, type JsonObject, parseStrict } from '../src/json.ts'
 import { invalidRequest, Problem } from '../src/problems.ts'
+import { type EffectOperations, effectOperations } from './effect-operations.ts'
 import * as examples from './examples/effects.ts'
 
 const tag = 'effects'
@@ -24,14 +25,15 @@ function entityOf(query: { entity?: string | undefined; entity_json?: string | u
 }
 
 export function effectRoutes(declare: Declare, effects: Effects): void {
-  declareClaim(declare, effects)
-  declareReports(declare, effects)
-  declareLease(declare, effects)
-  declareSettlements(declare, effects)
+  const operations = effectOperations(effects)
+  declareClaim(declare, operations)
+  declareReports(declare, operations)
+  declareLease(declare, operations)
+  declareSettlements(declare, operations, effects)
   declareReading(declare, effects)
 }
 
-function declareClaim(declare: Declare, effects: Effects): void {
+function declareClaim(declare: Declare, { claim }: EffectOperations): void {
   declare(
     {
       id: 'claimEffect',
@@ -40,7 +42,7 @@ function declareClaim(declare: Declare, effects: Effects): void {
       role: 'worker',
       tag,
       summary: 'Ask to execute an effect: go, here is the result, or not now',
-      body: schema.claimBody,
+      body: claim.body,
       bodyExample: examples.claim,
       answers: {
         201: { description: 'Go: you are the only holder.', schema: schema.claimGranted, example: examples.granted },
@@ -59,14 +61,11 @@ function declareClaim(declare: Declare, effects: Effects): void {
         'memory-budget-exceeded',
       ],
     },
-    async ({ principal, body }) => {
-      const { granted, body: answer } = await effects.claim(principal.namespace, body)
-      return { status: granted ? 201 : 200, body: answer }
-    },
+    ({ principal, body }) => claim.answer(principal, body),
   )
 }
 
-function declareReports(declare: Declare, effects: Effects): void {
+function declareReports(declare: Declare, { complete, fail }: EffectOperations): void {
   declare(
     {
       id: 'completeEffect',
@@ -75,15 +74,12 @@ function declareReports(declare: Declare, effects: Effects): void {
       role: 'worker',
       tag,
       summary: 'It happened: store its result for every later caller',
-      body: schema.completeBody,
+      body: complete.body,
       bodyExample: examples.complete,
       answers: { 200: { description: 'Stored.', schema: schema.completed, example: examples.completed } },
       problems: [...stale, 'result-conflict', 'already-settled'],
     },
-    async ({ principal, body }) => {
-      const actor = actorOf(principal, undefined)
-      return { status: 200, body: await effects.complete(principal.namespace, body, actor) }
-    },
+    ({ principal, body }) => complete.answer(principal, body),
   )
   declare(
     {
@@ -93,19 +89,16 @@ function declareReports(declare: Declare, effects: Effects): void {
       role: 'worker',
       tag,
       summary: 'It did not happen, or nobody knows: classify, and say whether and when to retry',
-      body: schema.failBody,
+      body: fail.body,
       bodyExample: examples.fail,
       answers: { 200: { description: 'Recorded.', schema: schema.failed, example: examples.failed } },
       problems: [...stale, 'already-settled'],
     },
-    async ({ principal, body }) => {
-      const actor = actorOf(principal, undefined)
-      return { status: 200, body: await effects.fail(principal.namespace, body, actor) }
-    },
+    ({ principal, body }) => fail.answer(principal, body),
   )
 }
 
-function declareLease(declare: Declare, effects: Effects): void {
+function declareLease(declare: Declare, { release, renew }: EffectOperations): void {
   declare(
     {
       id: 'releaseEffect',
@@ -114,12 +107,12 @@ function declareLease(declare: Declare, effects: Effects): void {
       role: 'worker',
       tag,
       summary: 'Give the claim back unused; the attempt does not count',
-      body: schema.releaseBody,
+      body: release.body,
       bodyExample: examples.release,
       answers: { 200: { description: 'Released.', schema: schema.released, example: examples.released } },
       problems: [...stale, 'lease-expired', 'already-settled'],
     },
-    async ({ principal, body }) => ({ status: 200, body: await effects.release(principal.namespace, body) }),
+    ({ principal, body }) => release.answer(principal, body),
   )
   declare(
     {
@@ -129,16 +122,16 @@ function declareLease(declare: Declare, effects: Effects): void {
       role: 'worker',
       tag,
       summary: 'Heartbeat: extend the lease',
-      body: schema.renewBody,
+      body: renew.body,
       bodyExample: examples.renew,
       answers: { 200: { description: 'Extended.', schema: schema.renewed, example: examples.renewed } },
       problems: [...stale, 'lease-expired', 'already-settled'],
     },
-    async ({ principal, body }) => ({ status: 200, body: await effects.renew(principal.namespace, body) }),
+    ({ principal, body }) => renew.answer(principal, body),
   )
 }
 
-function declareSettlements(declare: Declare, effects: Effects): void {
+function declareSettlements(declare: Declare, { resolve }: EffectOperations, effects: Effects): void {
   declare(
     {
       id: 'resolveEffect',
@@ -153,12 +146,7 @@ function declareSettlements(declare: Declare, effects: Effects): void {
       answers: { 200: { description: 'The record.', schema: schema.effectRecord, example: examples.resolved } },
       problems: [...stale, 'already-settled', 'effect-in-progress'],
     },
-    async ({ principal, params, body: { user, ...body } }) => {
-      const request = { ...body, effect_id: params.effect_id }
-      const byWorker = !allows(principal.role, 'operator')
-      const record = await effects.resolve(principal.namespace, request, actorOf(principal, user), byWorker)
-      return { status: 200, body: record }
-    },
+    ({ principal, params, body }) => resolve.answer(principal, { ...body, effect_id: params.effect_id }),
   )
   declare(
     {

@@ -4,6 +4,7 @@ import type { Services } from '../src/services.ts'
 import { auditRoutes } from './audit.ts'
 import { breakerRoutes } from './breakers.ts'
 import { docsRoutes } from './docs.ts'
+import { effectBatchRoutes } from './effects-batch.ts'
 import { effectRoutes } from './effects.ts'
 import { eventRoutes } from './events.ts'
 import { failureRoutes } from './failures.ts'
@@ -12,6 +13,7 @@ import { systemRoutes } from './system.ts'
 
 export function registerRoutes(declare: Declare, services: Services): void {
   effectRoutes(declare, services.effects)
+  effectBatchRoutes(declare, services.effects, services.metrics.fault)
   breakerRoutes(declare, services.breakers)
   retryRoutes(declare, services.retries)
   failureRoutes(declare, services.classifier, services.nowMs)

@@ -14,6 +14,8 @@ export const limits = {
   // Deadlines. A call answers within requestDeadlineMs because the store gets storeDeadlineMs of it.
   requestDeadlineMs: 3000,
   handlerDeadlineMs: 2900,
+  batchAnswerMs: 2850,
+  batchBeginMs: 1400,
   storeDeadlineMs: 2000,
   storeCommandTimeoutMs: 500,
   storeRetryPauseMs: 100,
@@ -158,6 +160,11 @@ export const limits = {
 
 assert(limits.storeDeadlineMs < limits.handlerDeadlineMs)
 assert(limits.handlerDeadlineMs < limits.requestDeadlineMs)
+assert(limits.batchAnswerMs < limits.handlerDeadlineMs, 'what is in time is told')
+assert(
+  limits.batchBeginMs + limits.claimGrantMs <= limits.batchAnswerMs,
+  'whoever sent a claim waits when it is granted',
+)
 assert(limits.drainNoticeMs + limits.requestDeadlineMs < limits.drainTimeoutMs, 'a drain lets calls finish')
 assert(limits.storeCommandTimeoutMs < limits.storeDeadlineMs)
 assert(

@@ -125,3 +125,18 @@ export const resolved = {
   ],
 }
 export const list = { effects: [listed], next_cursor: null }
+
+const other = { type: 'order_placement', entity: { ...entity, signal: 'sig-43' }, owner: 'bot-1' }
+export const batch = {
+  operations: [
+    { op: 'complete', ...complete },
+    { op: 'claim', ...other, claim_id: '0198c7a2-6e2b-7c10-8d3f-5a0b9c4e7f21' },
+  ],
+}
+const otherId = 'order_placement.9d5c0f6a1b7e3d8240c9a6f1e5b27d3c8f04a1b6d9e2735c0f8a4b1d6e9c3057'
+export const batchAnswered = {
+  results: [
+    { status: 200, body: completed },
+    { status: 201, body: { ...granted, effect_id: otherId, reference: 'ek1z8v4n7b0q3d6g9j2m5p8s1w4y7c0f' } },
+  ],
+}

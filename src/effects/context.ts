@@ -80,6 +80,8 @@ export type EffectName = {
   type?: string | undefined
   entity?: string | JsonObject | undefined
   effect_id?: string | undefined
+  /** Where it has been looked up already. */
+  located?: Located | undefined
 }
 
 export type Located = {
@@ -102,7 +104,8 @@ export const digest = (...parts: unknown[]): string => hash('sha256', JSON.strin
 export function createContext(dependencies: EffectsDependencies) {
   const { store, events } = dependencies
 
-  function locate(namespace: string, { type, entity, effect_id }: EffectName): Located {
+  function locate(namespace: string, { type, entity, effect_id, located }: EffectName): Located {
+    if (located) return located
     const effectId = effect_id ?? identify(type ?? '', entity ?? '').effectId
     const parts = parseEffectId(effectId)
     if (!parts) throw invalidRequest([{ pointer: '/effect_id', message: 'must be <type>.<64 hex digits>' }])

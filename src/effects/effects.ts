@@ -17,7 +17,8 @@ export function createEffects(dependencies: EffectsDependencies) {
     name,
     (operation as (...args: unknown[]) => unknown).bind(undefined, context),
   ])
-  return { context, ...(Object.fromEntries(bound) as { [Name in keyof Operations]: Bound<Operations[Name]> }) }
+  const { locate } = context
+  return { context, locate, ...(Object.fromEntries(bound) as { [Name in keyof Operations]: Bound<Operations[Name]> }) }
 }
 
 export type Effects = ReturnType<typeof createEffects>

@@ -141,6 +141,32 @@ export const resolveBody = z
   })
   .meta({ id: 'ResolveRequest', description: 'Settles an effect by decision.' })
 
+/** As an operation of a batch, where no path names the effect. */
+export const resolveOperation = resolveBody.extend({ effect_id: effectId })
+
+export const batchBody = z.strictObject({ operations: z.array(z.unknown()).max(limits.batchOperationsMax) })
+
+const operation = <Op extends string, Shape extends z.core.$ZodLooseShape>(op: Op, shape: Shape, id: string) =>
+  z.strictObject({ op: z.literal(op), ...shape }).meta({ id, description: `One \`${op}\` of a batch.` })
+
+/** Each operation is validated by itself, as the single call would validate it. */
+export const batchShown = z
+  .strictObject({
+    operations: z
+      .array(
+        z.discriminatedUnion('op', [
+          operation('claim', claimBody.shape, 'ClaimOperation'),
+          operation('complete', completeBody.shape, 'CompleteOperation'),
+          operation('fail', failBody.shape, 'FailOperation'),
+          operation('release', releaseBody.shape, 'ReleaseOperation'),
+          operation('renew', renewBody.shape, 'RenewOperation'),
+          operation('resolve', resolveOperation.shape, 'ResolveOperation'),
+        ]),
+      )
+      .max(limits.batchOperationsMax),
+  })
+  .meta({ id: 'BatchRequest', description: 'Operations on effects; those on one effect run in the order given.' })
+
 export const effectParams = z.object({ effect_id: effectId })
 
 export const lookupQuery = z
@@ -241,6 +267,19 @@ export const renewed = z
     lease_remaining_seconds: z.number(),
   })
   .meta({ id: 'Renewed', description: 'The lease is extended.' })
+
+export const batchAnswered = z
+  .object({
+    results: z.array(
+      z
+        .object({
+          status: z.int().meta({ description: 'The status that the single call would have been answered with.' }),
+          body: anyJson('Its body, a problem too; pointers are relative to the operation.'),
+        })
+        .meta({ id: 'BatchResult', description: 'What one operation was answered.' }),
+    ),
+  })
+  .meta({ id: 'BatchAnswered', description: 'Answers in the order of the operations.' })
 
 const recordFields = {
   effect_id: effectId,

@@ -3,7 +3,7 @@ import { randomUUID } from 'node:crypto'
 import type { Actor } from '../auth.ts'
 import type { RawJson } from '../json.ts'
 import { invalidRequest, type Problem } from '../problems.ts'
-import { type Context, digest, notFound, staleToken } from './context.ts'
+import { type Context, digest, type Located, notFound, staleToken } from './context.ts'
 import { effectProblem, historyBody, inProgressProblem, recordBody, type Subject } from './present.ts'
 import { effectDelete, effectRead, type EffectRecord, effectResolve, type ResolveReply } from './scripts.ts'
 
@@ -11,6 +11,7 @@ export const resolutions = ['executed', 'not_executed', 'abandoned'] as const
 
 export type ResolveRequest = {
   effect_id: string
+  located?: Located | undefined
   resolution: (typeof resolutions)[number]
   reason: string
   evidence?: RawJson | undefined

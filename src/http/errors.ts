@@ -47,9 +47,13 @@ export function sendProblem(problem: Problem, request: FastifyRequest, reply: Fa
     .send(stringifyWithRaw(problemBody(problem, request.id), JSON.stringify))
 }
 
-/** The error handler of the server. */
-export function handleError(error: unknown, request: FastifyRequest, reply: FastifyReply): FastifyReply {
+/** The problem that an error is; a mistake of ours goes to the log. */
+export function problemOf(error: unknown, request: FastifyRequest): Problem {
   const problem = toProblem(error)
   if (problem.slug === 'internal') request.log.error({ err: error }, 'an assumption of ours does not hold')
-  return sendProblem(problem, request, reply)
+  return problem
 }
+
+/** The error handler of the server. */
+export const handleError = (error: unknown, request: FastifyRequest, reply: FastifyReply): FastifyReply =>
+  sendProblem(problemOf(error, request), request, reply)

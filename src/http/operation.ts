@@ -38,6 +38,8 @@ export type Operation<Body, Query, Params> = {
   summary: string
   description?: string
   body?: z.ZodType<Body>
+  /** What the document says of the body, where the handler validates parts of it itself. */
+  bodyShown?: z.ZodType
   /** What the body may be, as an example. */
   bodyExample?: unknown
   query?: z.ZodType<Query>
@@ -95,6 +97,9 @@ function parsePart<T>(schema: z.ZodType<T>, value: unknown, part: keyof typeof r
   if (result.success) return result.data
   throw invalidRequest(result.error.issues.flatMap((issue) => placesOf(issue, roots[part])))
 }
+
+/** As the body of a call would be validated. */
+export const parseBody = <T>(schema: z.ZodType<T>, value: unknown): T => parsePart(schema, value, 'body')
 
 const problemExample = (slug: ProblemSlug): unknown =>
   problemBody(new Problem(slug, problemType(slug)?.explanation ?? ''), '0198c7a2-5d7e-7bb1-9a40-3f1f6f1d2c11')
@@ -184,7 +189,7 @@ export function createDeclare(app: FastifyInstance, components: Components) {
         summary: operation.summary,
         ...(operation.description === undefined ? {} : { description: operation.description }),
         // src/http/openapi.ts moves it into the request body, where the generator leaves no room for it.
-        ...(body ? { body: input(body), 'x-body': bodyNotes(body, operation.bodyExample) } : {}),
+        ...(body ? { body: input(operation.bodyShown ?? body), 'x-body': bodyNotes(body, operation.bodyExample) } : {}),
         ...(query ? { querystring: input(query) } : {}),
         ...(params ? { params: input(params) } : {}),
         ...(role === 'open' ? { security: [] } : { security: [{ apiKey: [] }] }),
