@@ -1,7 +1,6 @@
 /** Every trouble of Redis is a 503 that says which, in time, and ends without help; nothing is granted meanwhile. */
 import t, { type Test } from 'tap'
 import { mkdir, rm } from 'node:fs/promises'
-import net from 'node:net'
 import path from 'node:path'
 import { type Answer, startApp, type TestApp } from '../helpers/app.ts'
 import { effectCalls, newEffect, rejected } from '../helpers/effects.ts'
@@ -13,6 +12,7 @@ import {
   startRedis,
   waitFor,
 } from '../helpers/redis-server.ts'
+import { startProxy } from '../helpers/tcp-proxy.ts'
 
 const answerMsMax = 3000
 
@@ -258,43 +258,20 @@ t.test('a key of another type is our trouble alone: nobody is granted anything',
   t.equal((await at.claim(newEffect())).status, 201, 'other effects are untouched')
 })
 
-/** Stands between the service and Redis. `onReply` decides about each piece of a reply. */
-async function startProxy(t: Test, redis: RedisServer) {
-  const proxy = { onReply: (piece: Buffer, client: net.Socket): void => void client.write(piece), url: '' }
-  const sockets = new Set<net.Socket>()
-  const server = net.createServer((client) => {
-    const upstream = net.connect(redis.port, '127.0.0.1')
-    for (const socket of [client, upstream]) {
-      sockets.add(socket)
-      socket.on('error', () => socket.destroy())
-    }
-    client.on('data', (piece) => upstream.write(piece))
-    upstream.on('data', (piece: Buffer) => proxy.onReply(piece, client))
-    client.on('close', () => upstream.destroy())
-    upstream.on('close', () => client.destroy())
-  })
-  await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve))
-  t.teardown(async () => {
-    for (const socket of sockets) socket.destroy()
-    await new Promise((resolve) => server.close(resolve))
-  })
-  proxy.url = `redis://127.0.0.1:${(server.address() as net.AddressInfo).port}`
-  return proxy
-}
-
 t.test('a reply that was lost is asked for again: one grant, told once', async (t) => {
   const redis = await startRedis(t)
-  const proxy = await startProxy(t, redis)
+  const proxy = await startProxy(t, redis.port)
   const app = await startApp(t, { redis, redisUrl: proxy.url })
   const { hold, claim, complete, fail, release } = effectCalls(app)
   await hold(newEffect())
-  const pass = proxy.onReply
   let lost = 0
   const loseOne = () => {
-    proxy.onReply = (_piece, client) => {
+    proxy.watch = (piece, passage, direction) => {
+      if (direction === 'requests') return piece
       lost++
-      proxy.onReply = pass
-      client.destroy()
+      proxy.watch = undefined
+      passage.reset()
+      return undefined
     }
   }
   const effect = newEffect()
@@ -323,19 +300,14 @@ t.test('a reply that was lost is asked for again: one grant, told once', async (
 
 t.test('a reply that comes late is not taken for the reply to something else', async (t) => {
   const redis = await startRedis(t)
-  const proxy = await startProxy(t, redis)
+  const proxy = await startProxy(t, redis.port)
   const app = await startApp(t, { redis, redisUrl: proxy.url })
   const { hold, claim, get } = effectCalls(app)
   await hold(newEffect())
-  const pass = proxy.onReply
-  const kept: [Buffer, net.Socket][] = []
-  proxy.onReply = (piece, client) => void kept.push([piece, client])
+  proxy.set('replies', { hold: true })
   const effects = Array.from({ length: 10 }, () => newEffect())
   const answers = Promise.all(effects.map((effect) => inTime(t, claim(effect))))
-  const timer = setTimeout(() => {
-    for (const [piece, client] of kept) pass(piece, client)
-    proxy.onReply = pass
-  }, 650)
+  const timer = setTimeout(() => proxy.heal(), 650)
   for (const [index, { status, body }] of (await answers).entries()) {
     t.equal(status, 201)
     const record = (await get(body.effect_id)).body

@@ -10,6 +10,7 @@ import { buildApp } from '../../src/app.ts'
 import { parseConfig } from '../../src/config.ts'
 import type { ServiceEvent } from '../../src/events/events.ts'
 import { createLog } from '../../src/observability/log.ts'
+import type { StoreAddress } from '../../src/redis/connection.ts'
 import { loadPreludes, type Preludes } from '../../src/redis/scripts.ts'
 import { createServices, type Services } from '../../src/services.ts'
 import { redisCli, type RedisServer, startRedis } from './redis-server.ts'
@@ -31,9 +32,16 @@ export interface AppOptions {
   redis?: RedisServer
   /** Where Redis is, when not there: a proxy. */
   redisUrl?: string
+  /** Where Redis is, as the configuration names it: Sentinels, or a Cluster, where no clock can be moved. */
+  place?: StorePlace
   /** Whether the sweep and the other background work run. Default: false. */
   background?: boolean
 }
+
+export type StorePlace =
+  | Pick<Extract<StoreAddress, { url: string }>, 'url'>
+  | Pick<Extract<StoreAddress, { name: string }>, 'sentinels' | 'name' | 'sentinel_password'>
+  | Pick<Extract<StoreAddress, { cluster: unknown }>, 'cluster'>
 
 export interface Answer {
   status: number
@@ -68,9 +76,10 @@ let shared: Promise<RedisServer> | undefined
 /** The Redis that all tests of this file share. */
 export const sharedRedis = (): Promise<RedisServer> => (shared ??= startRedis(tap))
 
-const preludes = (): Preludes => {
+/** In a Cluster a script may read no key of another slot: there the clock is the real one. */
+const preludes = (place: StorePlace): Preludes => {
   const real = loadPreludes()
-  return { ...real, clock: real.clock + movedClock }
+  return 'cluster' in place ? real : { ...real, clock: real.clock + movedClock }
 }
 
 function configOf({ config = '', env = {} }: AppOptions) {
@@ -85,10 +94,11 @@ export async function startApp(
   options: AppOptions = {},
 ): Promise<TestApp> {
   const redis = options.redis ?? (await sharedRedis())
+  const place: StorePlace = options.place ?? { url: options.redisUrl ?? redis.url }
   const config = configOf(options)
   const log = createLog(config.server.log_level)
-  const address = { url: options.redisUrl ?? redis.url, username: null, password: null, tls: null }
-  const services = createServices({ config, address, log, preludes: preludes() })
+  const address: StoreAddress = { ...place, username: null, password: null, tls: null }
+  const services = createServices({ config, address, log, preludes: preludes(place) })
   const events: ServiceEvent[] = []
   services.events.subscribe((event) => events.push(event))
   const app = await buildApp(services)

@@ -5,7 +5,7 @@
 import { type ChildProcess, spawn } from 'node:child_process'
 import { randomBytes } from 'node:crypto'
 import { existsSync } from 'node:fs'
-import { mkdir, mkdtemp, open, readFile, rm } from 'node:fs/promises'
+import { mkdir, mkdtemp, open, readFile, rm, writeFile } from 'node:fs/promises'
 import net from 'node:net'
 import os from 'node:os'
 import path from 'node:path'
@@ -14,6 +14,9 @@ import { setTimeout as delay } from 'node:timers/promises'
 const startDeadlineMs = 5000
 const cliDeadlineMs = 5000
 const portAttempts = 5
+
+/** What a server's own log says, and a Sentinel's. */
+const ready = /Ready to accept connections|Sentinel ID is/
 
 /** Where util-linux lives. It asks the kernel to end the server with its parent, however the parent ends. */
 const setpriv = ['/usr/bin/setpriv', '/bin/setpriv'].find((file) => existsSync(file))
@@ -25,6 +28,8 @@ export interface RedisOptions {
   port?: number
   /** The folder for its data. Default: a temporary one that is removed at the end; a given one is left alone. */
   dir?: string
+  /** The text of a configuration file of its own, which it may write anew: a Sentinel needs one. */
+  config?: string
 }
 
 export interface RedisServer {
@@ -45,6 +50,8 @@ interface Place {
   port: number
   dir: string
   args: string[]
+  /** The configuration file, before all arguments. */
+  file: string[]
 }
 
 /**
@@ -58,7 +65,9 @@ export async function startRedis(
   const dir = options.dir ?? (await mkdtemp(path.join(os.tmpdir(), 'effectonce-redis-')))
   await mkdir(dir, { recursive: true })
   const args = options.args ?? []
-  const started = await launchSomewhere(args, dir, options.port)
+  const file = options.config === undefined ? [] : [path.join(dir, 'redis.conf')]
+  if (options.config !== undefined) await writeFile(file[0]!, options.config)
+  const started = await launchSomewhere({ args, dir, file }, options.port)
   const { port } = started
   let child = started.child
   t.teardown(async () => {
@@ -83,17 +92,17 @@ export async function startRedis(
     },
     async restart() {
       await stop()
-      child = await launch({ port, dir, args })
+      child = await launch({ port, dir, args, file })
     },
   }
 }
 
 /** A free port may be taken by someone else before the server binds it: then another one is tried. */
-async function launchSomewhere(args: string[], dir: string, wanted?: number) {
+async function launchSomewhere(place: Omit<Place, 'port'>, wanted?: number) {
   for (let attempt = 1; ; attempt++) {
     const port = wanted ?? (await freePort())
     try {
-      return { port, child: await launch({ port, dir, args }) }
+      return { port, child: await launch({ ...place, port }) }
     } catch (error) {
       const taken = error instanceof Error && error.message.includes('Address already in use')
       if (!taken || wanted !== undefined || attempt === portAttempts) throw error
@@ -102,23 +111,23 @@ async function launchSomewhere(args: string[], dir: string, wanted?: number) {
 }
 
 /** It is ready when its own log says so: a PING could be answered by another server on the same port. */
-async function launch({ port, dir, args }: Place): Promise<ChildProcess> {
+async function launch({ port, dir, args, file: settings }: Place): Promise<ChildProcess> {
   const logFile = path.join(dir, 'redis.log')
   const log = await open(logFile, 'w')
   const own = ['--bind', '127.0.0.1', '--port', String(port), '--dir', dir, '--save', '']
   const command = setpriv === undefined ? [] : [setpriv, '--pdeathsig', 'KILL']
-  const [file, ...rest] = [...command, 'redis-server', ...own, ...args]
+  const [file, ...rest] = [...command, 'redis-server', ...settings, ...own, ...args]
   const child = spawn(file!, rest, { stdio: ['ignore', log.fd, log.fd] })
   let trouble: Error | undefined
   child.once('error', (error) => (trouble = error))
   await log.close()
-  const ready = async () => {
+  const serving = async () => {
     if (trouble) throw trouble
     if (!running(child)) throw new Error('redis-server ended')
-    return (await readFile(logFile, 'utf8')).includes('Ready to accept connections')
+    return ready.test(await readFile(logFile, 'utf8'))
   }
   try {
-    await waitFor(ready, startDeadlineMs)
+    await waitFor(serving, startDeadlineMs)
   } catch (error) {
     await end(child, 'SIGKILL')
     throw new Error(`redis-server did not start on port ${port}:\n${await readFile(logFile, 'utf8')}`, { cause: error })
