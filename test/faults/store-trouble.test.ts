@@ -73,7 +73,7 @@ t.test('Redis is away', async (t) => {
 t.test('Redis is away when the service starts', async (t) => {
   const at = await scene(t)
   await at.redis.stop()
-  const late = await startApp(t, { redis: at.redis })
+  const late = await startApp(t, { redis: at.redis, away: true })
   const calls = effectCalls(late)
   await refused(t, calls.claim(newEffect()), 'unavailable')
   await at.redis.restart()

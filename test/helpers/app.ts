@@ -13,7 +13,7 @@ import { createLog } from '../../src/observability/log.ts'
 import type { StoreAddress } from '../../src/redis/connection.ts'
 import { loadPreludes, type Preludes } from '../../src/redis/scripts.ts'
 import { createServices, type Services } from '../../src/services.ts'
-import { redisCli, type RedisServer, startRedis } from './redis-server.ts'
+import { redisCli, type RedisServer, startRedis, waitFor } from './redis-server.ts'
 
 /** Where the scripts of a test find how far, in microseconds, their clock is from Redis's. */
 export const clockOffsetKey = 'test:clock_offset_us'
@@ -34,6 +34,8 @@ export interface AppOptions {
   redisUrl?: string
   /** Where Redis is, as the configuration names it: Sentinels, or a Cluster, where no clock can be moved. */
   place?: StorePlace
+  /** Redis is away: nobody waits for it. */
+  away?: boolean
   /** Whether the sweep and the other background work run. Default: false. */
   background?: boolean
 }
@@ -103,6 +105,8 @@ export async function startApp(
   services.events.subscribe((event) => events.push(event))
   const app = await buildApp(services)
   if (options.background) services.start()
+  // A machine that is busy may need longer than a call waits.
+  if (!options.away) await waitFor(() => services.store.connected(), 20_000)
   t.teardown(async () => {
     await app.close()
     await services.stop()

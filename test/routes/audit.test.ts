@@ -117,7 +117,7 @@ t.test('a reset of the retry metrics has its entry, in the list and as a JSON li
 })
 
 t.test('without Redis the audit says so', async (t) => {
-  const { app, call } = await startApp(t, { redisUrl: 'redis://127.0.0.1:1' })
+  const { app, call } = await startApp(t, { redisUrl: 'redis://127.0.0.1:1', away: true })
   t.ok(app)
   for (const url of ['/api/v1/audit', '/api/v1/audit/verify']) {
     t.match(await call('GET', url, undefined, { host: 'localhost' }), {

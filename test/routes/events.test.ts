@@ -343,7 +343,7 @@ t.test('an event that was written is not written again after a lost reply', asyn
 })
 
 t.test('events that wait for the store are bounded, and what is lost is counted', async (t) => {
-  const { services } = await startApp(t, { redisUrl: 'redis://127.0.0.1:1' })
+  const { services } = await startApp(t, { redisUrl: 'redis://127.0.0.1:1', away: true })
   const events = createEvents(quietLog)
   let lost = 0
   const options = { store: services.store, keys: keysOf, events, namespaces: ['a', 'b'], log: quietLog }

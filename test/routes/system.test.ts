@@ -218,7 +218,7 @@ t.test('a short silence of Redis is borne, a longer one and one since the start 
 
 t.test('with Redis absent at the start it is not ready, and becomes ready by itself', async (t) => {
   const port = await freePort()
-  const { call } = await startApp(t, { redisUrl: `redis://127.0.0.1:${port}` })
+  const { call } = await startApp(t, { redisUrl: `redis://127.0.0.1:${port}`, away: true })
   t.match(await call('GET', '/readyz'), { status: 503, body: { reasons: ['redis_unchecked'] } })
   t.match(await call('GET', '/api/v1/system'), { status: 200, body: { effects: null, redis: { version: null } } })
   await startRedis(t, { port })
