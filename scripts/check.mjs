@@ -20,7 +20,7 @@ const checks = {
   lint: ['eslint', '--max-warnings', '0', '.'],
   format: ['prettier', '--check', '--log-level', 'warn', '.'],
   dead: ['knip', '--no-config-hints'],
-  imports: ['depcruise', '--config', '.dependency-cruiser.cjs', 'src', 'routes', 'test', 'scripts'],
+  imports: ['depcruise', '--config', '.dependency-cruiser.cjs', 'src', 'routes', 'test', 'scripts', 'bench'],
   lua: ['luacheck', '--no-color', '--quiet', 'lua'],
 }
 const parts = [...Object.keys(checks), 'build', 'test']

@@ -1,0 +1,53 @@
+/** The contenders in turns: A B C, A B C, …, so that a slow minute of the machine is everybody's. */
+import { closedLoad } from '../load.mjs'
+
+/**
+ * Answers {<name>: {windows: one flat record a round, trouble: why it has none or no more}}. The first round warms the
+ * programs up and is not kept.
+ */
+export async function runRounds(chosen, { pool, options, late, say }) {
+  const entries = chosen.map((contender) => ({ contender, windows: [], trouble: null, scenario: null }))
+  for (let round = 0; round <= options.rounds; round++) {
+    for (const entry of entries) {
+      if (entry.trouble !== null) continue
+      if (late() && round > 0)
+        return result(entries, `only ${round - 1} of ${options.rounds} rounds: time was over`, say)
+      await takeTurn(entry, round, { pool, options: turnOf(round, options) })
+      if (entry.trouble !== null) say(`  ${entry.contender.name}: ${entry.trouble}`)
+    }
+    say(`  round ${round} of ${options.rounds}${round === 0 ? ' (not kept)' : ''}`)
+  }
+  return result(entries)
+}
+
+function result(entries, shortened, say) {
+  if (shortened !== undefined) say(`  ${shortened}`)
+  return Object.fromEntries(entries.map(({ contender, windows, trouble }) => [contender.name, { windows, trouble }]))
+}
+
+/** A contender that fails has no further turn; the others go on. */
+async function takeTurn(entry, round, context) {
+  try {
+    const figures = await (entry.contender.raw ? rawTurn : httpTurn)(entry, context)
+    if (round > 0) entry.windows.push(figures)
+  } catch (error) {
+    entry.trouble = `round ${round}: ${error.message.slice(0, 300)}`
+  }
+}
+
+/** The first round is there to warm up. */
+const firstRoundShare = 0.3
+
+const turnOf = (round, options) => ({ ...options, seconds: options.seconds * (round === 0 ? firstRoundShare : 1) })
+
+async function httpTurn(entry, { pool, options }) {
+  const { contender } = entry
+  const target = await pool.get(contender.deployment)
+  entry.scenario ??= await contender.scenario(target)
+  return closedLoad(target, entry.scenario, options)
+}
+
+async function rawTurn({ contender }, { pool, options }) {
+  const raw = await pool.get(contender.name, contender.raw)
+  return raw.run(options.seconds)
+}
