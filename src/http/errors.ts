@@ -50,7 +50,8 @@ export function sendProblem(problem: Problem, request: FastifyRequest, reply: Fa
 /** The problem that an error is; a mistake of ours goes to the log. */
 export function problemOf(error: unknown, request: FastifyRequest): Problem {
   const problem = toProblem(error)
-  if (problem.slug === 'internal') request.log.error({ err: error }, 'an assumption of ours does not hold')
+  const named = { err: error, request_id: request.id }
+  if (problem.slug === 'internal') request.log.error(named, 'an assumption of ours does not hold')
   return problem
 }
 

@@ -5,6 +5,7 @@ import { authorise, type Principal, type Role } from '../auth.ts'
 import { limits } from '../limits.ts'
 import { type InvalidPlace, invalidRequest, problemBody, Problem, type ProblemSlug, problemType } from '../problems.ts'
 import { type Components, jsonSchema, type JsonSchema } from './json-schema.ts'
+import { sendProblem } from './errors.ts'
 import type { BodyNotes } from './openapi.ts'
 
 declare module 'fastify' {
@@ -139,19 +140,29 @@ function goodAnswers(answers: Record<number, Answer>, components: Components): R
   )
 }
 
+function refuseLate(reply: FastifyReply): void {
+  if (reply.sent) return
+  const detail = 'The call took too long: send it again; do not execute.'
+  const members = { reason: 'outcome_unknown', retry_after_seconds: 1 }
+  sendProblem(new Problem('store-unavailable', detail, members), reply.request, reply)
+}
+
 /**
- * Refuses in time where a handler takes too long: every call is answered within `limits.requestDeadlineMs`. What the
- * handler does goes on, so the outcome is unknown.
+ * Sends what the handler answers, or refuses in time where it takes too long: every call is answered within
+ * `limits.requestDeadlineMs`. What the handler does goes on, so the outcome is unknown.
  */
-async function withinDeadline<T>(work: Promise<T> | T): Promise<T> {
-  if (!(work instanceof Promise)) return work
-  let timer: NodeJS.Timeout | undefined
-  const late = new Promise<never>((_answer, refuse) => {
-    const detail = 'The call took too long: send it again; do not execute.'
-    const problem = new Problem('store-unavailable', detail, { reason: 'outcome_unknown', retry_after_seconds: 1 })
-    timer = setTimeout(refuse, limits.handlerDeadlineMs, problem)
-  })
-  return Promise.race([work, late]).finally(() => clearTimeout(timer))
+function answerInTime(reply: FastifyReply, work: Promise<Answered>): Promise<void> {
+  const timer = setTimeout(refuseLate, limits.handlerDeadlineMs, reply)
+  return work.then(
+    (answer) => {
+      clearTimeout(timer)
+      if (!reply.sent) sendAnswer(reply, answer)
+    },
+    (error: unknown) => {
+      clearTimeout(timer)
+      throw error
+    },
+  )
 }
 
 /** A parameter that a call does not take must not silently do nothing; probes and browsers add what they like. */
@@ -195,7 +206,7 @@ export function createDeclare(app: FastifyInstance, components: Components) {
         ...(role === 'open' ? { security: [] } : { security: [{ apiKey: [] }] }),
         response,
       },
-      handler: async (request, reply) => {
+      handler: (request, reply) => {
         const call = {
           principal: request.principal,
           params: params && parsePart(params, request.params, 'params'),
@@ -204,8 +215,9 @@ export function createDeclare(app: FastifyInstance, components: Components) {
           request,
           reply,
         } as Call<Body, Query, Params>
-        const answer = await withinDeadline(handle(call))
-        return sendAnswer(reply, answer)
+        const answer = handle(call)
+        if (answer instanceof Promise) return answerInTime(reply, answer)
+        sendAnswer(reply, answer)
       },
     })
   }
@@ -216,11 +228,10 @@ function shareComponent(app: FastifyInstance, components: Components, id: string
 }
 
 /** What a header says is a member too, and the other way round. */
-function sendAnswer(reply: FastifyReply, { status, body }: Answered): FastifyReply {
+function sendAnswer(reply: FastifyReply, { status, body }: Answered): void {
   const replayed = typeof body === 'object' && body !== null && 'replayed' in body && body.replayed === true
   if (replayed) void reply.header('idempotent-replayed', 'true')
-  void reply.code(status)
-  return body === undefined ? reply.send() : reply.send(body)
+  void reply.code(status).send(body)
 }
 
 /** The hook that finds out who is calling, and refuses before anything else of the request is read. */
@@ -228,11 +239,13 @@ export function authorisation(
   authenticate: (authorization?: string, host?: string) => Principal,
   metricsOpen: boolean,
 ) {
-  return async (request: FastifyRequest): Promise<void> => {
+  return (request: FastifyRequest, _reply: FastifyReply, done: () => void): void => {
     const role = request.routeOptions.config.role ?? 'open'
-    if (role === 'open' || (role === 'metrics' && metricsOpen)) return
-    request.principal = authenticate(request.headers.authorization, request.headers.host)
-    if (role !== 'metrics') authorise(request.principal, role)
+    if (role !== 'open' && !(role === 'metrics' && metricsOpen)) {
+      request.principal = authenticate(request.headers.authorization, request.headers.host)
+      if (role !== 'metrics') authorise(request.principal, role)
+    }
+    done()
   }
 }
 
