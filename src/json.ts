@@ -16,8 +16,12 @@ export type JsonObject = Record<string, unknown>
 export const isJsonObject = (value: unknown): value is JsonObject =>
   typeof value === 'object' && value !== null && !Array.isArray(value)
 
-/** Begins every `RawJson` in serialised text. 128 random bits that never leave the process: no caller can forge it. */
+/** Begins the place of every `RawJson` in serialised text. 128 random bits that never leave the process: no caller can forge it. */
 const marker = randomBytes(16).toString('hex')
+const place = `"${marker}`
+
+/** The texts of the `RawJson` that `stringifyWithRaw` has met; a place holds the index. Copying them through a string twice cost 2 µs. */
+let met: string[] = []
 
 /** The text of one JSON value, kept as it was sent. Only `stringifyWithRaw` serialises it; never log one. */
 export class RawJson {
@@ -28,7 +32,7 @@ export class RawJson {
   }
 
   toJSON(): string {
-    return marker + this.text
+    return `${marker}${met.push(this.text) - 1}`
   }
 }
 
@@ -38,15 +42,18 @@ export class RawJson {
  */
 export function stringifyWithRaw(value: unknown, stringify: (value: unknown) => string): string {
   const text = stringify(value)
+  if (met.length === 0) return text
+  const texts = met
+  met = []
   let spliced = ''
   let done = 0
-  for (let found = text.indexOf(`"${marker}`); found >= 0; found = text.indexOf(`"${marker}`, done)) {
-    const end = stringEnd(text, found)
-    const raw = (JSON.parse(text.slice(found, end)) as string).slice(marker.length)
-    spliced += text.slice(done, found) + raw
-    done = end
+  for (let found = text.indexOf(place); found >= 0; found = text.indexOf(place, done)) {
+    const index = found + place.length
+    const end = text.indexOf('"', index)
+    spliced += text.slice(done, found) + (texts[Number(text.slice(index, end))] as string)
+    done = end + 1
   }
-  return done === 0 ? text : spliced + text.slice(done)
+  return spliced + text.slice(done)
 }
 
 /**

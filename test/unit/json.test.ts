@@ -411,7 +411,7 @@ t.test('raw JSON leaves as it came through fast-json-stringify', async (t) => {
 
 t.test('the marker in raw JSON is not a constant that a caller could know', async (t) => {
   const marked = new RawJson('1').toJSON()
-  t.match(marked, /^[0-9a-f]{32}1$/)
+  t.match(marked, /^[0-9a-f]{32}\d+$/)
   t.equal(
     stringifyWithRaw({ a: marked.slice(1, -1), b: `x${marked}` }, JSON.stringify),
     JSON.stringify({ a: marked.slice(1, -1), b: `x${marked}` }),
