@@ -2,9 +2,10 @@
  * Every Prometheus metric of the service; docs/metrics.md explains each. Labels come from closed lists, never from callers:
  * an effect type that is neither built in nor configured is `other`, as is a job type that is not configured.
  */
-import { collectDefaultMetrics, Counter, Gauge, Histogram, Registry } from 'prom-client'
+import { collectDefaultMetrics, Counter, Gauge, Registry } from 'prom-client'
 import { version } from '../paths.ts'
 import { storeReasons } from '../redis/errors.ts'
+import { createHistogram, remembered } from './histogram.ts'
 
 /** Seconds, from half a millisecond to the deadline of a request. */
 const buckets = [0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2, 3]
@@ -26,14 +27,15 @@ export type Sources = {
   storeSilentSeconds: () => number
 }
 
-function requestMetrics(registers: Registry[]) {
-  const requests = new Histogram({
+function requestMetrics(registry: Registry) {
+  const registers = [registry]
+  const requests = createHistogram(registry, {
     name: 'effectonce_request_seconds',
     help: 'Time from the request to its answer.',
-    labelNames: ['route', 'status'] as const,
-    buckets,
-    registers,
+    labelNames: ['route', 'status'],
+    bounds: buckets,
   })
+  const routes = remembered((route: string) => remembered((status: number) => requests({ route, status: `${status}` })))
   const faults = new Counter({
     name: 'effectonce_faults_total',
     help: 'Mistakes of the service itself, by where they showed: a request, or the background.',
@@ -42,29 +44,28 @@ function requestMetrics(registers: Registry[]) {
   })
   for (const where of ['request', 'background']) faults.inc({ where }, 0)
   return {
-    request: (route: string, status: number, seconds: number) =>
-      requests.observe({ route, status: String(status) }, seconds),
+    request: (route: string, status: number, seconds: number) => routes(route)(status).observe(seconds),
     fault: (where: 'request' | 'background') => faults.inc({ where }),
   }
 }
 
-function storeMetrics(registers: Registry[]) {
-  const store = new Histogram({
+function storeMetrics(registry: Registry) {
+  const store = createHistogram(registry, {
     name: 'effectonce_store_seconds',
     help: 'Time of a script on Redis, with its retries.',
-    labelNames: ['script'] as const,
-    buckets,
-    registers,
+    labelNames: ['script'],
+    bounds: buckets,
   })
+  const scripts = remembered((script: string) => store({ script }))
   const storeErrors = new Counter({
     name: 'effectonce_store_errors_total',
     help: 'Calls that Redis did not answer, by reason.',
     labelNames: ['reason'] as const,
-    registers,
+    registers: [registry],
   })
   for (const reason of storeReasons) storeErrors.inc({ reason }, 0)
   return {
-    storeAnswered: (script: string, seconds: number) => store.observe({ script }, seconds),
+    storeAnswered: (script: string, seconds: number) => scripts(script).observe(seconds),
     storeTrouble: (reason: string) => storeErrors.inc({ reason }),
   }
 }
@@ -86,11 +87,26 @@ function recordMetrics(registers: Registry[]) {
 }
 
 function effectMetrics(registers: Registry[], typeLabel: (type: string) => string) {
-  const claims = new Counter({
+  // Counted here, and told to the counter when it is read: it joins its labels anew with each step.
+  const cells: { type: string; outcome: string; claims: number }[] = []
+  const cellOf = remembered((type: string) =>
+    remembered((outcome: string) => {
+      const cell = { type, outcome, claims: 0 }
+      cells.push(cell)
+      return cell
+    }),
+  )
+  new Counter({
     name: 'effectonce_claims_total',
     help: 'Claims by effect type and outcome.',
     labelNames: ['type', 'outcome'] as const,
     registers,
+    collect() {
+      for (const cell of cells) {
+        this.inc({ type: cell.type, outcome: cell.outcome }, cell.claims)
+        cell.claims = 0
+      }
+    },
   })
   const lateCompletions = new Counter({
     name: 'effectonce_late_completions_total',
@@ -98,7 +114,7 @@ function effectMetrics(registers: Registry[], typeLabel: (type: string) => strin
     registers,
   })
   return {
-    claim: (type: string, outcome: string) => claims.inc({ type: typeLabel(type), outcome }),
+    claim: (type: string, outcome: string) => void cellOf(typeLabel(type))(outcome).claims++,
     lateCompletion: () => lateCompletions.inc(),
   }
 }
@@ -204,8 +220,8 @@ export function createMetrics(knownTypes: readonly string[], knownJobTypes: read
   processMetrics(registry)
   return {
     registry,
-    ...requestMetrics(registers),
-    ...storeMetrics(registers),
+    ...requestMetrics(registry),
+    ...storeMetrics(registry),
     ...effectMetrics(registers, typeLabel),
     ...recordMetrics(registers),
     ...breakerMetrics(registers, jobTypeLabel),
