@@ -30,7 +30,7 @@ function requestId(sent: string | string[] | undefined): string {
   return typeof sent === 'string' && saneRequestId.test(sent) ? sent : randomUUID()
 }
 
-function addHooks(app: FastifyInstance, { authenticate, config, metrics, log }: Services): void {
+function addHooks(app: FastifyInstance, { authenticate, config, metrics, log, nowMs }: Services): void {
   app.decorateRequest('principal')
   // Hooks with a callback: each promise of a hook costs every request its turns.
   app.addHook('onRequest', (request: FastifyRequest, reply: FastifyReply, done) => {
@@ -38,7 +38,7 @@ function addHooks(app: FastifyInstance, { authenticate, config, metrics, log }: 
     done()
   })
   app.addHook('onRequest', authorisation(authenticate, config.auth.metrics_anonymous))
-  logRequests(app, metrics, log)
+  logRequests(app, metrics, log, nowMs)
 }
 
 /** Builds the server; nothing listens yet. */

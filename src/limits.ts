@@ -138,6 +138,11 @@ export const limits = {
   privateServerPollMs: 20,
   socketPathBytesMax: 103,
 
+  // The log
+  logWriteCharsMax: 16 * 1024,
+  logQueueBytesMax: 16 * 1024 * 1024,
+  logFlushMs: 100,
+
   // Configuration file
   configFileBytesMax: 1024 * 1024,
   configNameCharsMax: 128,

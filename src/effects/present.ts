@@ -1,11 +1,12 @@
 /** What callers see of an effect: bodies of answers and members of problems. The current token is in no problem. */
+import { isoInstant } from '../instant.ts'
 import { RawJson } from '../json.ts'
 import { Problem, type ProblemSlug } from '../problems.ts'
 import type { EffectRecord, EffectStep } from './scripts.ts'
 import { parseEffectId, reference } from './identity.ts'
 
 /** RFC 3339 in UTC with milliseconds, or null for 0. */
-export const instant = (ms: number): string | null => (ms === 0 ? null : new Date(ms).toISOString())
+export const instant = (ms: number): string | null => (ms === 0 ? null : isoInstant(ms))
 
 const orNull = (text: string): string | null => (text === '' ? null : text)
 const raw = (text: string): RawJson | null => (text === '' ? null : new RawJson(text))
