@@ -2,7 +2,8 @@
 -- KEYS: effect, inflight
 -- ARGV: effect_id, deadline_us (no grant later than this), floor_us, over_budget (1 or ''),
 --   gate (1 or '': grant nothing, tell what would be granted), owner, claim (digest), fingerprint,
---   lease_ms, retention_ms, policy, max_attempts, job_type, durability, metadata, entity, has_result (1 or ''), result
+--   lease_ms, retention_ms, policy, max_attempts, job_type, durability, metadata, entity, has_result (1 or ''), result,
+--   wait (1 or '': the caller waits for the end of what is in progress)
 -- Replies: status, now_us, lapsed (0|1), in_doubt (0|1), record — claimed, gated (no record if it is new),
 --   completed_now, replayed, completed_again, completed, failed, in_progress, uncertain, claim_ended, fingerprint_mismatch,
 --   exhausted, or without record: late, over_budget
@@ -12,7 +13,7 @@ local effect_id, deadline_us, floor_us, over_budget = ARGV[1], tonumber(ARGV[2])
 local gate, owner, claim, fingerprint = ARGV[5] == '1', ARGV[6], ARGV[7], ARGV[8]
 local lease_ms, retention_ms, policy, max_attempts = tonumber(ARGV[9]), tonumber(ARGV[10]), ARGV[11], tonumber(ARGV[12])
 local job_type, durability, metadata, entity = ARGV[13], ARGV[14], ARGV[15], ARGV[16]
-local has_result, result = ARGV[17] == '1', ARGV[18]
+local has_result, result, wait = ARGV[17] == '1', ARGV[18], ARGV[19] == '1'
 
 local function grant(r)
   r.token = record.next_token(r.token, floor_us)
@@ -97,6 +98,8 @@ local function claim_known(r)
   if status then
     if lapsed then
       record.write(r, effect, inflight, effect_id)
+    elseif wait and status == 'in_progress' then
+      record.await(r, effect)
     end
     return reply(status, r, lapsed)
   end

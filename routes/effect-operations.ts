@@ -4,11 +4,13 @@ import { actorOf, allows, type Principal } from '../src/auth.ts'
 import type { EffectName } from '../src/effects/context.ts'
 import type { Effects } from '../src/effects/effects.ts'
 import * as schema from '../src/effects/schema.ts'
+import type { Caller } from '../src/effects/waiting.ts'
 import type { Answered } from '../src/http/operation.ts'
 
 export type EffectOperation<Body extends EffectName = EffectName> = {
   body: z.ZodType<Body>
-  answer(principal: Principal, body: Body): Promise<Answered>
+  /** `caller`: who waits where the body asks for that; nobody does in a batch. */
+  answer(principal: Principal, body: Body, caller?: Caller): Promise<Answered>
 }
 
 const operation = <Body extends EffectName>(
@@ -17,8 +19,8 @@ const operation = <Body extends EffectName>(
 ): EffectOperation<Body> => ({ body, answer })
 
 export const effectOperations = (effects: Effects) => ({
-  claim: operation(schema.claimBody, async ({ namespace }, body) => {
-    const { granted, body: answer } = await effects.claim(namespace, body)
+  claim: operation(schema.claimBody, async ({ namespace }, body, caller) => {
+    const { granted, body: answer } = await effects.claim(namespace, body, caller)
     return { status: granted ? 201 : 200, body: answer }
   }),
   complete: operation(schema.completeBody, async (principal, body) => {

@@ -25,6 +25,7 @@ function read(operations: Operations, value: unknown): { operation: EffectOperat
   const { op, ...body } = value
   if (op === undefined) throw refusal('/op', 'is required')
   const operation = typeof op === 'string' && Object.hasOwn(operations, op) ? operations[op] : undefined
+  if ('wait_seconds' in body) throw refusal('/wait_seconds', 'is not taken in a batch')
   if (!operation) throw refusal('/op', `must be one of ${Object.keys(operations).join(', ')}`)
   return { operation, body }
 }

@@ -1,6 +1,8 @@
 /** Effects: claim, complete, fail, release, renew, resolve, delete, and looking at them. */
 import { actorOf } from '../src/auth.ts'
+import type { FastifyReply, FastifyRequest } from 'fastify'
 import type { Effects } from '../src/effects/effects.ts'
+import type { Caller } from '../src/effects/waiting.ts'
 import * as schema from '../src/effects/schema.ts'
 import type { Declare } from '../src/http/operation.ts'
 import { isJsonObject, type JsonObject, parseStrict } from '../src/json.ts'
@@ -24,6 +26,17 @@ function entityOf(query: { entity?: string | undefined; entity_json?: string | u
   throw misfit('must be a JSON object; send a string as entity')
 }
 
+/** Whoever sent a claim that waits. The connection may be silent meanwhile, and what it sent need not be kept. */
+function callerOf(request: FastifyRequest, { raw }: FastifyReply): Caller {
+  request.body = undefined
+  request.raw.socket?.setTimeout?.(0)
+  return {
+    gone: () => raw.destroyed,
+    whenGone: (listener) => raw.once('close', listener),
+    waited: (ms) => void (request.waitedMs = ms),
+  }
+}
+
 export function effectRoutes(declare: Declare, effects: Effects): void {
   const operations = effectOperations(effects)
   declareClaim(declare, operations)
@@ -43,6 +56,7 @@ function declareClaim(declare: Declare, { claim }: EffectOperations): void {
       tag,
       summary: 'Ask to execute an effect: go, here is the result, or not now',
       body: claim.body,
+      waitSeconds: (body) => body.wait_seconds ?? 0,
       bodyExample: examples.claim,
       answers: {
         201: { description: 'Go: you are the only holder.', schema: schema.claimGranted, example: examples.granted },
@@ -61,7 +75,8 @@ function declareClaim(declare: Declare, { claim }: EffectOperations): void {
         'memory-budget-exceeded',
       ],
     },
-    ({ principal, body }) => claim.answer(principal, body),
+    ({ principal, body, request, reply }) =>
+      claim.answer(principal, body, body.wait_seconds ? callerOf(request, reply) : undefined),
   )
 }
 

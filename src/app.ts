@@ -32,6 +32,7 @@ function requestId(sent: string | string[] | undefined): string {
 
 function addHooks(app: FastifyInstance, { authenticate, config, metrics, log, nowMs }: Services): void {
   app.decorateRequest('principal')
+  app.decorateRequest('waitedMs', 0)
   // Hooks with a callback: each promise of a hook costs every request its turns.
   app.addHook('onRequest', (request: FastifyRequest, reply: FastifyReply, done) => {
     void reply.header('x-request-id', request.id)
@@ -69,8 +70,11 @@ export async function buildApp(services: Services): Promise<FastifyInstance> {
   jsonSchema(problemSchema, 'output', components)
   readBodies(app)
   addHooks(app, services)
-  // Streams never end by themselves, and the server waits for those who are still being answered.
-  app.addHook('preClose', async () => services.eventFeed.close())
+  // Streams never end by themselves, waits may last long, and the server waits for those who are still being answered.
+  app.addHook('preClose', async () => {
+    services.waiting.drain()
+    services.eventFeed.close()
+  })
   app.setErrorHandler(handleError)
   app.setNotFoundHandler((request, reply) =>
     sendProblem(new Problem('not-found', 'Nothing is served at this path.'), request, reply),

@@ -48,6 +48,12 @@ export const limits = {
   retentionSecondsMin: 1,
   retentionSecondsMax: 31_536_000,
   waitSecondsMax: 60,
+  waitersMax: 20_000,
+  waitAsksMax: 256,
+  waitSlotMs: 500,
+  waitRestMs: 1000,
+  waitLeaseSlackMs: 20,
+  wakeBeatMs: 1000,
   metadataPairsMax: 16,
   metadataCharsMax: 256,
   errorMessageCharsMax: 2000,
@@ -176,6 +182,7 @@ assert(
   limits.claimGrantMs <= limits.storeDeadlineMs - limits.storeCommandTimeoutMs - limits.storeRetryPauseMs,
   'whoever sent a claim still waits when it is granted: no try begins that could not end within storeDeadlineMs',
 )
+assert(limits.waitSlotMs + limits.storeDeadlineMs < limits.handlerDeadlineMs, 'the last ask of a wait is answered')
 assert(limits.sweepIntervalMs * 2 < 1000, 'a silent holder is settled within a second of the end of its lease')
 assert(limits.sweepIntervalMs < limits.sweepLeaseMs)
 assert(limits.memoryPollMs + limits.storeDeadlineMs < limits.memoryAgeMaxMs)

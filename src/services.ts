@@ -17,6 +17,7 @@ import type { EffectsDependencies } from './effects/context.ts'
 import { createEffects, type Effects } from './effects/effects.ts'
 import { createJobs } from './effects/jobs.ts'
 import { createSweep } from './effects/sweep.ts'
+import { createWaiting } from './effects/waiting.ts'
 import { createEvents, type Events, logEvents } from './events/events.ts'
 import { createEventFeed } from './events/feed.ts'
 import { createEventWriter } from './events/writer.ts'
@@ -31,10 +32,11 @@ import { invalidRequest, Problem } from './problems.ts'
 import { connectStore, type StoreObserver } from './redis/client.ts'
 import type { StoreAddress } from './redis/connection.ts'
 import { createInspector, type InspectionRules } from './redis/inspect.ts'
-import { createKeys } from './redis/keys.ts'
+import { createKeys, wakeChannel } from './redis/keys.ts'
 import { createMemory } from './redis/memory.ts'
 import { loadPreludes, type Preludes } from './redis/scripts.ts'
 import { createStreamReader } from './redis/stream-reader.ts'
+import { createWakeUps } from './redis/wake-ups.ts'
 import { decideRetry } from './retries/decide.ts'
 import type { DecisionsDependencies } from './retries/decisions.ts'
 import { createRetryMetrics, type RetryMetrics } from './retries/metrics.ts'
@@ -122,13 +124,21 @@ function createBase({ config, address, log, preludes = loadPreludes() }: Service
   const store = connectStore(
     address,
     preludes,
-    storeObserver(metrics, events, log, () => inspector.inBackground()),
+    storeObserver(metrics, events, log, () => {
+      inspector.inBackground()
+      wakeUps.renew()
+    }),
   )
   const inspector = createInspector(store, inspectionRules(config), log)
   const memory = createMemory(store, events, config.retry.redis.memory_budget_mb, log)
   const classifier = createClassifier(config.failures)
+  const waiting = createWaiting(() => wakeUps.open())
+  const wakeUps = createWakeUps({
+    ...{ address, places: store.places, channel: wakeChannel(config.retry.redis.namespace), log },
+    ...{ heard: waiting.heard, stood: waiting.checkAll },
+  })
   return {
-    ...{ config, address, log, metrics, events, store, inspector, memory, classifier },
+    ...{ config, address, log, metrics, events, store, inspector, memory, classifier, waiting, wakeUps },
     keys: createKeys(config.retry.redis.namespace),
     namespaces: namespacesOf(config),
     classify: (error: unknown, nowMs: number) => classifier.classify(error, { nowMs }),
@@ -242,7 +252,7 @@ function retriesOf(
 
 /** What the service tells about itself: readiness, the gauges, the page of the system. */
 function observationOf(
-  { config, store, memory, inspector, metrics, namespaces }: Base,
+  { config, store, memory, inspector, metrics, namespaces, waiting }: Base,
   breakers: Breakers,
   effects: Effects,
 ) {
@@ -268,6 +278,7 @@ function observationOf(
     effects: counts.all,
     breakers: () => inTime(breakerStates()),
     storeSilentSeconds: store.silentSeconds,
+    waiters: waiting.count,
   })
   return { health, system }
 }
@@ -314,6 +325,7 @@ export function createServices(options: ServiceOptions) {
       await breakers.stop()
       await retryMetrics.flush()
       await records.stop()
+      await base.wakeUps.close()
       store.close()
     },
   }

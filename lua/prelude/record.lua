@@ -5,6 +5,7 @@
 --   policy            hold | reclaim: what a silent end of the lease means
 --   doubt             the current attempt ended without anybody knowing whether the effect happened
 --   earlier_doubt     an earlier attempt since the last resolve did
+--   waited            somebody waits for the end of what is in progress, and is told of it
 --   attempt           grants since the last resolve that did not end by release
 --   token             fencing token, microseconds, < 2^53
 --   created_at, updated_at, claimed_at, lease_expires_at, not_before
@@ -34,7 +35,7 @@ do
 
   function record.new()
     return {
-      state = 'released', policy = 'hold', doubt = false, earlier_doubt = false, attempt = 0, token = 0,
+      state = 'released', policy = 'hold', doubt = false, earlier_doubt = false, waited = false, attempt = 0, token = 0,
       created_at = clock.now_ms, updated_at = clock.now_ms, claimed_at = 0, lease_expires_at = 0, not_before = 0,
       lease_ms = 0, retention_ms = 0, owner = '', claim = '', past_claims = '', ended = '', fingerprint = '',
       job_type = '', durability = '', metadata = '', entity = '', body = '', history = '',
@@ -43,6 +44,7 @@ do
 
   function record.encode(r)
     local flags = (r.policy == 'reclaim' and 1 or 0) + (r.doubt and 2 or 0) + (r.earlier_doubt and 4 or 0)
+      + (r.waited and 8 or 0)
     return struct.pack(
       LAYOUT, VERSION, CODES[r.state], flags, r.attempt, r.token,
       r.created_at, r.updated_at, r.claimed_at, r.lease_expires_at, r.not_before, r.lease_ms, r.retention_ms,
@@ -62,7 +64,8 @@ do
     r.state = STATES[code]
     r.policy = flags % 2 == 1 and 'reclaim' or 'hold'
     r.doubt = flags % 4 >= 2
-    r.earlier_doubt = flags >= 4
+    r.earlier_doubt = flags % 8 >= 4
+    r.waited = flags >= 8
     return r
   end
 
@@ -76,8 +79,24 @@ do
     return packed and record.decode(packed) or nil
   end
 
+  -- Remembers that somebody waits for the end of what is in progress. Nothing else of the record changes.
+  function record.await(r, key)
+    if not r.waited then
+      r.waited = true
+      redis.call('SET', key, record.encode(r))
+    end
+  end
+
+  -- Tells those who wait, in every process of the service, which record is no longer in progress; the last thing that a
+  -- script does. Whoever may not publish has written all the same: those who wait ask again when the lease would end.
+  local function wake(key)
+    redis.pcall('PUBLISH', key:match('^[^{]*') .. 'wake', key)
+  end
+
   -- Writes a record and its index entry. Only settled, released and deleted records may vanish by themselves.
   function record.write(r, key, inflight, effect_id)
+    local woken = r.waited and r.state ~= 'in_progress'
+    r.waited = r.waited and not woken
     r.updated_at = record.now(r)
     local packed = record.encode(r)
     if r.state == 'in_progress' then
@@ -89,6 +108,9 @@ do
     else
       redis.call('SET', key, packed, 'PXAT', string.format('%.0f', r.updated_at + r.retention_ms))
       redis.call('ZREM', inflight, effect_id)
+    end
+    if woken then
+      wake(key)
     end
   end
 

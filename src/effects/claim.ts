@@ -39,6 +39,8 @@ export type ClaimRequest = EffectName & {
   probe_id?: string | undefined
   metadata?: Record<string, string> | undefined
   result?: RawJson | undefined
+  /** Where another holds the effect, whoever ends that shall tell: the caller waits for it. */
+  awaits?: boolean
 }
 
 /** A grant (201), or the outcome that is stored already (200). */
@@ -71,6 +73,7 @@ function callerArguments(request: ClaimRequest, { effectId, entity }: Located, p
     entity: entity === undefined ? '' : JSON.stringify(entity),
     has_result: request.result === undefined ? '' : '1',
     result: request.result?.text ?? '',
+    wait: request.awaits ? '1' : '',
   }
 }
 
@@ -255,7 +258,8 @@ export async function claim(context: Context, namespace: string, request: ClaimR
   context.checkResult(request.result)
   const meeting = await send(context, namespace, located, request, policy)
   const { reply } = meeting
-  context.observe.claim(located.type, outcomeOf(reply))
+  // Whoever waits is counted when the wait has ended.
+  if (!request.awaits || reply.status !== 'in_progress') context.observe.claim(located.type, outcomeOf(reply))
   const subject = await context.subject(namespace, located)
   if (reply.status === 'over_budget') throw overBudget(context)
   if (!('inDoubt' in reply)) throw refusedByBreaker(context, subject, meeting, request)

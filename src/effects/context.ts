@@ -14,6 +14,7 @@ import { identify, parseEffectId } from './identity.ts'
 import type { Jobs } from './jobs.ts'
 import { effectProblem, type Subject } from './present.ts'
 import type { EffectRecord, LeasePolicy } from './scripts.ts'
+import type { Waiting } from './waiting.ts'
 
 /** The settings of one effect type, defaults filled in. */
 export type TypePolicy = {
@@ -70,6 +71,7 @@ export type EffectsDependencies = {
   log: Logger
   /** Takes one line for each retry decision; must not throw. */
   decided: (line: DecisionLine) => void
+  waiting: Waiting
   /** Breakers and retry metrics. */
   jobs: Jobs
   observe: { claim: (type: string, outcome: string) => void }

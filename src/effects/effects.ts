@@ -1,9 +1,9 @@
 /** The domain of effects: every operation, bound to what it may use. */
-import { claim } from './claim.ts'
 import { type Context, createContext, type EffectsDependencies } from './context.ts'
 import { count, get, list } from './read.ts'
 import { complete, fail, release, renew } from './report.ts'
 import { remove, resolve } from './settle.ts'
+import { claimOrWait as claim } from './wait.ts'
 
 const operations = { claim, complete, fail, release, renew, resolve, remove, get, list, count }
 

@@ -92,9 +92,16 @@ export const claimBody = z
     job_type: jobType.optional().meta({ description: 'Meets its breaker, and feeds breaker and retry metrics.' }),
     probe_id: z.string().min(1).max(limits.claimIdCharsMax).optional().meta({ description: 'Of the `check` before.' }),
     metadata: metadata.optional(),
+    wait_seconds: z.number().min(0).max(limits.waitSecondsMax).optional().meta({
+      description: 'Where another holds the effect: wait so long for its outcome, or for being granted it.',
+    }),
     result: rawJson('The effect has happened already, or claiming it is the effect.').optional(),
   })
   .superRefine(namesOneEffect)
+  .superRefine((body, context) => {
+    if (body.wait_seconds === undefined || body.claim_id !== undefined) return
+    context.addIssue({ code: 'custom', path: ['claim_id'], message: 'is required with wait_seconds' })
+  })
   .meta({ id: 'ClaimRequest', description: 'Asks to execute an effect.' })
 
 const held = { ...effectName, fencing_token: token }
@@ -146,6 +153,8 @@ export const resolveOperation = resolveBody.extend({ effect_id: effectId })
 
 export const batchBody = z.strictObject({ operations: z.array(z.unknown()).max(limits.batchOperationsMax) })
 
+const { wait_seconds: _, ...claimAtOnce } = claimBody.shape
+
 const operation = <Op extends string, Shape extends z.core.$ZodLooseShape>(op: Op, shape: Shape, id: string) =>
   z.strictObject({ op: z.literal(op), ...shape }).meta({ id, description: `One \`${op}\` of a batch.` })
 
@@ -155,7 +164,7 @@ export const batchShown = z
     operations: z
       .array(
         z.discriminatedUnion('op', [
-          operation('claim', claimBody.shape, 'ClaimOperation'),
+          operation('claim', claimAtOnce, 'ClaimOperation'),
           operation('complete', completeBody.shape, 'CompleteOperation'),
           operation('fail', failBody.shape, 'FailOperation'),
           operation('release', releaseBody.shape, 'ReleaseOperation'),

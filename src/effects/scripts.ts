@@ -107,7 +107,7 @@ export const effectClaim = defineScript({
   args: [
     ...(['effect_id', 'deadline_us', 'floor_us', 'over_budget', 'gate', 'owner', 'claim', 'fingerprint'] as const),
     ...(['lease_ms', 'retention_ms', 'policy', 'max_attempts', 'job_type', 'durability'] as const),
-    ...(['metadata', 'entity', 'has_result', 'result'] as const),
+    ...(['metadata', 'entity', 'has_result', 'result', 'wait'] as const),
   ],
   decode: ([status, , lapsed, inDoubt, fields]): ClaimReply => {
     if (status === 'late' || status === 'over_budget') return { status }

@@ -12,6 +12,8 @@ declare module 'fastify' {
   interface FastifyRequest {
     /** Set by the authentication hook on every route that is not open. */
     principal: Principal
+    /** Of the time until the answer, what the caller has asked to wait for. */
+    waitedMs: number
   }
   interface FastifyContextConfig {
     /** The least role; `open` needs no key at all. */
@@ -49,6 +51,8 @@ export type Operation<Body, Query, Params> = {
   /** Problems of this call beside those that every call has. */
   problems?: readonly ProblemSlug[]
   bodyBytesMax?: number
+  /** How long the caller is ready to wait beyond the deadline of every call. */
+  waitSeconds?: (body: Body) => number
 }
 
 export type Call<Body, Query, Params> = {
@@ -149,10 +153,11 @@ function refuseLate(reply: FastifyReply): void {
 
 /**
  * Sends what the handler answers, or refuses in time where it takes too long: every call is answered within
- * `limits.requestDeadlineMs`. What the handler does goes on, so the outcome is unknown.
+ * `limits.requestDeadlineMs` and the time that its caller asked to wait. What the handler does goes on, so the outcome is
+ * unknown.
  */
-function answerInTime(reply: FastifyReply, work: Promise<Answered>): Promise<void> {
-  const timer = setTimeout(refuseLate, limits.handlerDeadlineMs, reply)
+function answerInTime(reply: FastifyReply, work: Promise<Answered>, waitMs: number): Promise<void> {
+  const timer = setTimeout(refuseLate, limits.handlerDeadlineMs + waitMs, reply)
   return work.then(
     (answer) => {
       clearTimeout(timer)
@@ -216,7 +221,8 @@ export function createDeclare(app: FastifyInstance, components: Components) {
           reply,
         } as Call<Body, Query, Params>
         const answer = handle(call)
-        if (answer instanceof Promise) return answerInTime(reply, answer)
+        const waitMs = (operation.waitSeconds?.(call.body) ?? 0) * 1000
+        if (answer instanceof Promise) return answerInTime(reply, answer, waitMs)
         sendAnswer(reply, answer)
       },
     })

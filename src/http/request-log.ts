@@ -36,7 +36,7 @@ export function logRequests(app: FastifyInstance, metrics: Metrics, log: Logger,
   app.addHook('onResponse', (request: FastifyRequest, reply: FastifyReply, done) => {
     const { statusCode: status, elapsedTime } = reply
     const seconds = elapsedTime / 1000
-    metrics.request(request.routeOptions.url ?? 'unknown', status, seconds)
+    metrics.request(request.routeOptions.url ?? 'unknown', status, seconds - request.waitedMs / 1000)
     if (status === 500) metrics.fault('request')
     line(request, status, seconds)
     done()

@@ -25,13 +25,14 @@ export type Sources = {
   /** Null where Redis cannot say in time. */
   breakers: () => Promise<BreakerStates | null>
   storeSilentSeconds: () => number
+  waiters: () => number
 }
 
 function requestMetrics(registry: Registry) {
   const registers = [registry]
   const requests = createHistogram(registry, {
     name: 'effectonce_request_seconds',
-    help: 'Time from the request to its answer.',
+    help: 'Time from the request to its answer, without what a claim waited for another holder.',
     labelNames: ['route', 'status'],
     bounds: buckets,
   })
@@ -175,7 +176,7 @@ function breakerGauge(registers: Registry[], knownJobTypes: readonly string[], r
   })
 }
 
-function stateGauges(registers: Registry[], { memory, storeSilentSeconds }: Sources): void {
+function stateGauges(registers: Registry[], { memory, storeSilentSeconds, waiters }: Sources): void {
   const gauge = (name: string, help: string, read: () => number) =>
     new Gauge({
       name,
@@ -194,6 +195,7 @@ function stateGauges(registers: Registry[], { memory, storeSilentSeconds }: Sour
     )
   }
   gauge('effectonce_store_silent_seconds', 'Time since Redis last answered.', storeSilentSeconds)
+  gauge('effectonce_waiters', 'Claims that wait for the end of what another holds.', waiters)
 }
 
 /** Gauges of prom-client whose names end like a counter's: `promtool check metrics` refuses them. */

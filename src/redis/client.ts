@@ -11,7 +11,7 @@ import { classifyStoreError, NotSentError, type StoreReason, type StoreTrouble }
 import type { Committed, Commitment } from './group-commit.ts'
 import { createScriptTexts, type Preludes, type RawReply, type ScriptCall, type ScriptDefinition } from './scripts.ts'
 import type { StoreServer } from './server.ts'
-import { openServers, type Servers } from './servers.ts'
+import { openServers, placeOf, type Servers } from './servers.ts'
 
 /** What happens at the store, for metrics and the log; must not throw. */
 export type StoreObserver = {
@@ -258,6 +258,8 @@ export function connectStore(address: StoreAddress, preludes: Preludes, observer
     connected: () => servers.all().some(({ redis }) => redis.status === 'ready'),
     /** Whether keys of different hash tags may lie on different servers. */
     clustered: servers.clustered,
+    /** In a Cluster the servers that take writes, as far as they are known; else none, since the address says all. */
+    places: () => (servers.clustered ? servers.all().map(({ node }) => placeOf(node)) : []),
     /** From now on every script is refused with this reason; undefined lifts it. */
     refuseScripts: (reason: StoreReason | undefined) => void (link.scriptsRefused = reason),
     close: () => servers.close(),

@@ -20,7 +20,7 @@ export type StoreAddress = Credentials &
     | { cluster: readonly ServerAddress[] }
   )
 
-const backoff = (times: number): number =>
+export const backoff = (times: number): number =>
   Math.min(limits.storeReconnectDelayMaxMs, 20 * 2 ** Math.min(times, 10)) * (0.5 + Math.random() / 2)
 
 /**

@@ -69,6 +69,9 @@ export const keyCatalogue = [
 /** What begins all keys that share the slot of `key`: `<prefix>:{<tag>}`. */
 export const slotPrefix = (key: string): string => key.slice(0, key.indexOf('}') + 1)
 
+/** Where scripts tell the name of an effect's key that is no longer in progress and that somebody waits for; lua/prelude/record.lua. */
+export const wakeChannel = (prefix: string): string => `${prefix}:wake`
+
 /** In the slot of `key`: `<prefix>:{<tag>}:…` -> `<prefix>:{<tag>}:durable`. */
 export const durableMarkKey = (key: string): string => `${slotPrefix(key)}:durable`
 

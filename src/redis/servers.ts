@@ -34,7 +34,7 @@ function oneServer(open: Open): Servers {
 
 const nameOf = ({ host, port }: ServerAddress): string => `${host}:${port}`
 
-function placeOf(name: string): ServerAddress {
+export function placeOf(name: string): ServerAddress {
   const colon = name.lastIndexOf(':')
   return { host: name.slice(0, colon), port: Number(name.slice(colon + 1)) }
 }

@@ -27,6 +27,7 @@ function ownMetrics() {
     effects: async () => new Map(),
     breakers: async () => [],
     storeSilentSeconds: () => 0,
+    waiters: () => 0,
   })
   const all = metrics.registry.getMetricsAsArray() as unknown as { name: string; type: string; labelNames: string[] }[]
   return { metrics, own: all.filter(({ name }) => !/^(process|nodejs)_/.test(name)) }

@@ -19,7 +19,7 @@ async function claimScript({ services }: TestApp, effectId: string, args: object
     ...{ effect_id: effectId, deadline_us: clock.nowUs() + 2_000_000, floor_us: 0, over_budget: '', gate: '' },
     ...{ owner: 'o', claim: randomUUID().slice(0, 22), fingerprint: '', lease_ms: 30_000, retention_ms: 60_000 },
     ...{ policy: 'hold', max_attempts: 3, job_type: '', durability: 'primary', metadata: '', entity: '' },
-    ...{ has_result: '', result: '' },
+    ...{ has_result: '', result: '', wait: '' },
     ...args,
   })
 }

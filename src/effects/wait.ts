@@ -1,0 +1,92 @@
+/** A claim that waits for the end of what is in progress, and then asks again: for whoever would only come back to ask. */
+import { Problem } from '../problems.ts'
+import { claim, type ClaimAnswer, type ClaimRequest } from './claim.ts'
+import type { Context, Located } from './context.ts'
+import { fingerprintOf } from './identity.ts'
+import { release } from './report.ts'
+import type { Caller, Outcome, Waiting } from './waiting.ts'
+
+export type WaitingClaim = ClaimRequest & { wait_seconds?: number | undefined }
+
+type Waiter = NonNullable<ReturnType<Waiting['join']>>
+
+/** All that a claim needs that is sent more than once: of a payload its fingerprint, so that it need not be kept. */
+function lasting({ wait_seconds: _, payload, ...request }: WaitingClaim, located: Located): ClaimRequest {
+  const fingerprint = request.fingerprint ?? (payload === undefined ? undefined : fingerprintOf(payload))
+  return { ...request, located, fingerprint, awaits: true }
+}
+
+function outcomeOf(answer: ClaimAnswer | undefined, error: unknown): Outcome | undefined {
+  if (answer) return answer.body.outcome === 'claimed' ? 'granted' : 'settled'
+  if (!(error instanceof Problem) || error.status >= 500) return 'trouble'
+  if (error.slug === 'effect-in-progress') return undefined
+  return error.slug === 'effect-uncertain' ? 'settled' : 'refused'
+}
+
+/** Nobody took the grant: the attempt does not count. One that another call was told of as well is not ours to give back. */
+async function giveBack(context: Context, namespace: string, located: Located, { body }: ClaimAnswer): Promise<void> {
+  if (!('fencing_token' in body) || body.outcome !== 'claimed' || 'replayed' in body) return
+  const { fencing_token } = body
+  const given = { located, fencing_token, reason: 'the caller that waited for it has gone' }
+  await release(context, namespace, given).catch((error: unknown) =>
+    context.log.warn({ err: error, effect_id: located.effectId }, 'a claim stays until its lease ends'),
+  )
+}
+
+/** Sends the claim again whenever its turn has come. Throws what any claim would be refused with. */
+async function attend(
+  context: Context,
+  namespace: string,
+  request: ClaimRequest,
+  located: Located,
+  waiter: Waiter,
+  caller: Caller,
+  endMs: number,
+): Promise<ClaimAnswer> {
+  for (;;) {
+    waiter.begins()
+    try {
+      const answer = await claim(context, namespace, request)
+      if (caller.gone()) await giveBack(context, namespace, located, answer)
+      return answer
+    } catch (error) {
+      if (!(error instanceof Problem) || error.slug !== 'effect-in-progress') throw error
+      waiter.met(error)
+    }
+    if ((await waiter.park(endMs)) === 'answer') break
+  }
+  context.observe.claim(located.type, 'in_progress')
+  throw waiter.answer()
+}
+
+/**
+ * Claims; where another holder's lease is alive, waits up to `wait_seconds` for the effect to settle, to become claimable or
+ * to turn uncertain. Nobody waits in shadow mode, while the process drains, or beyond `limits.waitersMax`.
+ */
+export async function claimOrWait(
+  context: Context,
+  namespace: string,
+  request: WaitingClaim,
+  caller?: Caller,
+): Promise<ClaimAnswer> {
+  const endMs = performance.now() + (request.wait_seconds ?? 0) * 1000
+  const { wait_seconds = 0, ...plain } = request
+  if (wait_seconds === 0 || !caller) return claim(context, namespace, plain)
+  const located = context.locate(namespace, request)
+  const waiter =
+    context.typePolicy(located.type).mode === 'shadow' ? undefined : context.waiting.join(located.keys[0], caller)
+  if (!waiter) return claim(context, namespace, plain)
+  const startMs = performance.now()
+  let answer: ClaimAnswer | undefined
+  let failure: unknown
+  try {
+    answer = await attend(context, namespace, lasting(request, located), located, waiter, caller, endMs)
+    return answer
+  } catch (error) {
+    failure = error
+    throw error
+  } finally {
+    waiter.leave(outcomeOf(answer, failure))
+    caller.waited(performance.now() - startMs)
+  }
+}
