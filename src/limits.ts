@@ -18,9 +18,11 @@ export const limits = {
   batchBeginMs: 1400,
   storeDeadlineMs: 2000,
   storeCommandTimeoutMs: 500,
+  listenBacklogMax: 4096,
   storeRetryPauseMs: 100,
   claimGrantMs: 1400,
   storeSocketTimeoutMs: 1000,
+  storePatienceTickMs: 50,
   storeConnectTimeoutMs: 1000,
   storeRetryWhileAwayMs: 400,
   storeReconnectDelayMaxMs: 500,
@@ -33,6 +35,7 @@ export const limits = {
   coalesceItemsMax: 32,
   coalesceBytesMax: 256 * 1024,
   coalesceUnderWayMax: 2,
+  coalesceFullUnderWayMax: 64,
   requestReceiveTimeoutMs: 10_000,
   drainTimeoutMs: 15_000,
   drainNoticeMs: 1000,
@@ -178,6 +181,7 @@ assert(
 )
 assert(limits.drainNoticeMs + limits.requestDeadlineMs < limits.drainTimeoutMs, 'a drain lets calls finish')
 assert(limits.storeCommandTimeoutMs < limits.storeDeadlineMs)
+assert(limits.storePatienceTickMs * 4 < limits.storeCommandTimeoutMs, 'the socket is looked at several times before')
 assert(
   limits.claimGrantMs <= limits.storeDeadlineMs - limits.storeCommandTimeoutMs - limits.storeRetryPauseMs,
   'whoever sent a claim still waits when it is granted: no try begins that could not end within storeDeadlineMs',

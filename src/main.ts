@@ -110,7 +110,8 @@ async function main(): Promise<void> {
   surviveFaults(log, services.metrics)
   await checkRedis(services)
   services.start()
-  await app.listen({ host: config.server.host, port: config.server.port })
+  const { host, port } = config.server
+  await app.listen({ host, port, backlog: limits.listenBacklogMax })
   greet(services, app, server)
 }
 

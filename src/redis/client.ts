@@ -126,6 +126,9 @@ function redirect(link: Link, error: unknown, run: Run): void {
   } else link.servers.doubt()
 }
 
+/** Made once: an error for each of thousands that wait costs more than the wait. */
+const notServing = new NotSentError('the server is not connected, or silent')
+
 /** Sends until it is answered, the deadline is over, or the trouble will not pass. */
 async function attempt<Answer>(
   link: Link,
@@ -136,6 +139,7 @@ async function attempt<Answer>(
   for (;;) {
     try {
       run.server = serverOf(link, run)
+      if (!run.server.serving()) throw notServing
       const answer = await send(run.server)
       run.server.refusal = undefined
       link.lastAnswerMs = performance.now()
@@ -154,7 +158,7 @@ async function attempt<Answer>(
         throw storeUnavailable(verdict.reason)
       }
       redirect(link, error, run)
-      await sleep(verdict.pauseMs)
+      await (error === notServing && run.server ? run.server.moment() : sleep(verdict.pauseMs))
     }
   }
 }

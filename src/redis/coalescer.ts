@@ -1,7 +1,8 @@
 /**
  * One operation on many effects costs Redis little more than on one: 9 µs of a call are the socket and the call itself. So
  * scripts that come while others are under way gather, and go out as one script over many keys. What comes while nothing
- * is under way goes at once; two are under way at the most, so that Redis works while this process reads and writes.
+ * is under way goes at once; two are under way at the most, so that Redis works while this process reads and writes. A full
+ * one does not wait for them: one turn of the loop can bring thousands of calls, and 64 a turn was less than came in.
  */
 import { limits } from '../limits.ts'
 import { NotSentError } from './errors.ts'
@@ -91,9 +92,15 @@ export function createCoalescer(send: Send, oneSlot: boolean) {
     }
   }
 
+  function sendWhatIsFull(definition: AnyScript, queue: Item[]): void {
+    const full = queue.length >= limits.coalesceItemsMax && underWay < limits.coalesceFullUnderWayMax
+    if (full) void flush(definition, queue)
+  }
+
   /** A definition that was served goes behind the others. */
   function flushAll(): void {
     scheduled = false
+    for (const [definition, queue] of queues) sendWhatIsFull(definition, queue)
     for (const [definition, queue] of queues) {
       if (underWay >= limits.coalesceUnderWayMax) return
       queues.delete(definition)
@@ -109,6 +116,7 @@ export function createCoalescer(send: Send, oneSlot: boolean) {
       if (queue) queue.push(item)
       else queues.set(call.definition, [item])
       if (underWay === 0) flushAll()
+      else if (queue && queue.length >= limits.coalesceItemsMax) sendWhatIsFull(call.definition, queue)
       else if (!scheduled && underWay < limits.coalesceUnderWayMax) {
         scheduled = true
         setImmediate(flushAll)

@@ -3,6 +3,7 @@ import assert from 'node:assert/strict'
 import { readFileSync } from 'node:fs'
 import { Redis, type RedisOptions } from 'ioredis'
 import { limits } from '../limits.ts'
+import { type Patience, type Silent, watchReplies } from './patience.ts'
 
 export type ServerAddress = { host: string; port: number }
 
@@ -56,8 +57,6 @@ function redisOptions({ username, password, tls }: Credentials, connectionName: 
     maxRetriesPerRequest: 0,
     // The ready check would hide LOADING behind "not connected".
     enableReadyCheck: false,
-    commandTimeout: limits.storeCommandTimeoutMs,
-    socketTimeout: limits.storeSocketTimeoutMs,
     connectTimeout: limits.storeConnectTimeoutMs,
     retryStrategy: backoff,
     reconnectOnError: reconnectWhenReadOnly(),
@@ -83,16 +82,16 @@ function sentinelOptions({ sentinels, name, sentinel_password, tls }: Extract<St
 }
 
 /** What a connection may set otherwise than the store does. */
-export type ConnectionChanges = Omit<RedisOptions, 'replyMapping'>
+export type ConnectionChanges = Omit<RedisOptions, 'replyMapping'> & {
+  patience?: Patience
+  /** Told when a server that was silent tells something again. */
+  heard?: () => void
+}
 
-/** A connection of its own: to `server`, one of a Cluster, else to the server or the primary that `address` names. */
-export function connect(
-  address: StoreAddress,
-  connectionName: string,
-  changes: ConnectionChanges = {},
-  server?: ServerAddress,
-): Redis {
-  const options = { ...redisOptions(address, connectionName), ...changes }
+const storePatience: Patience = { commandMs: limits.storeCommandTimeoutMs, silentMs: limits.storeSocketTimeoutMs }
+
+/** To `server`, one of a Cluster, else to the server or the primary that `address` names. */
+function open(options: Omit<RedisOptions, 'replyMapping'>, address: StoreAddress, server?: ServerAddress): Redis {
   if (server) return new Redis({ ...options, host: server.host, port: server.port })
   if ('name' in address) return new Redis({ ...options, ...sentinelOptions(address) })
   assert('url' in address, 'a connection into a Cluster goes to one of its servers')
@@ -100,19 +99,36 @@ export function connect(
   return new Redis({ ...options, path: address.url.slice('unix://'.length) })
 }
 
+function openWatched(
+  address: StoreAddress,
+  connectionName: string,
+  { patience = storePatience, heard = () => undefined, ...changes }: ConnectionChanges = {},
+  server?: ServerAddress,
+): { redis: Redis; silent: Silent } {
+  const redis = open({ ...redisOptions(address, connectionName), ...changes }, address, server)
+  return { redis, silent: watchReplies(redis, patience, heard) }
+}
+
+/** A connection of its own: to `server`, one of a Cluster, else to the server or the primary that `address` names. */
+export const connect = (...args: Parameters<typeof openWatched>): Redis => openWatched(...args).redis
+
 /**
  * A connection that comes back until it is closed. The client library sees to that, but where Sentinel tells of a failover
  * while it is being asked for the primary: then the connection has ended for good.
  */
-export function stayConnected(...args: Parameters<typeof connect>): { redis: Redis; close: () => void } {
-  const redis = connect(...args)
+export function stayConnected(...args: Parameters<typeof connect>): {
+  redis: Redis
+  silent: Silent
+  close: () => void
+} {
+  const { redis, silent } = openWatched(...args)
   let closed = false
   redis.on('end', () => {
     if (closed) return
     setTimeout(() => void redis.connect().catch(() => undefined), limits.storeRetryPauseMs).unref()
   })
   return {
-    redis,
+    ...{ redis, silent },
     close() {
       closed = true
       redis.disconnect()

@@ -121,7 +121,7 @@ export function createGroupCommit(address: StoreAddress, texts: ScriptTexts, pla
     const { redis, close } = stayConnected(
       address,
       'effectonce-durable',
-      { commandTimeout: patienceMs, socketTimeout: patienceMs },
+      { patience: { commandMs: patienceMs, silentMs: patienceMs } },
       place,
     )
     // Told by whoever waits for its answer.

@@ -1,6 +1,7 @@
 /** One server that takes our writes: the connection, its clock, and how a script is sent there. */
 import assert from 'node:assert/strict'
 import type { Redis } from 'ioredis'
+import { limits } from '../limits.ts'
 import { type Floor, createClock, type RedisClock } from './clock.ts'
 import { createCoalescer } from './coalescer.ts'
 import { stayConnected, type ServerAddress, type StoreAddress } from './connection.ts'
@@ -38,12 +39,32 @@ export type StoreServer = {
   clock: RedisClock
   /** Why the server refused the last script or connection, until it answers one. */
   refusal: StoreReason | undefined
+  /** Whether what is sent now may be answered: it is connected and has not fallen silent. */
+  serving: () => boolean
+  /** Waits until it serves again, `limits.storeRetryPauseMs` at most. */
+  moment: () => Promise<void>
   send: (call: ScriptCall) => Promise<unknown>
   /** As `send`, of a slot that is on its way to this server. */
   sendAsking: (call: ScriptCall) => Promise<unknown>
   /** Opens its connections with the first call. */
   groupCommit: () => GroupCommit
   close: () => void
+}
+
+/** One wait for all who wait: 5,000 calls that look again by themselves cost more than serving them. */
+function createMoment() {
+  let end: (() => void) | undefined
+  let current: Promise<void> | undefined
+  function begin(resolve: () => void): void {
+    const timer = setTimeout(() => end?.(), limits.storeRetryPauseMs)
+    end = () => {
+      clearTimeout(timer)
+      end = undefined
+      current = undefined
+      resolve()
+    }
+  }
+  return { wait: () => (current ??= new Promise<void>(begin)), end: () => end?.() }
 }
 
 function watch(server: StoreServer, { connection }: ServerEvents): void {
@@ -67,12 +88,16 @@ export function openServer(
 ): StoreServer {
   const { texts, floor, events } = options
   const node = place ? `${place.host}:${place.port}` : 'primary'
-  const connection = stayConnected(address, 'effectonce', {}, place)
-  const { redis } = connection
+  const moment = createMoment()
+  const connection = stayConnected(address, 'effectonce', { heard: moment.end }, place)
+  const { redis, silent } = connection
+  redis.on('ready', moment.end)
   let commit: GroupCommit | undefined
   const server: StoreServer = {
     ...{ node, redis, refusal: undefined },
     clock: createClock(floor),
+    serving: () => redis.status === 'ready' && !silent(),
+    moment: moment.wait,
     send: scriptsOn(redis, texts, place !== undefined),
     async sendAsking({ definition, keys, values }) {
       const asking = redis.call('ASKING').catch(() => undefined)

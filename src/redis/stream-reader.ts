@@ -55,8 +55,7 @@ function createBlockingReader(address: StoreAddress): StreamReader {
 
   async function open(): Promise<Redis> {
     const connection = connect(address, 'effectonce-events', {
-      commandTimeout: patienceMs,
-      socketTimeout: patienceMs,
+      patience: { commandMs: patienceMs, silentMs: patienceMs },
       lazyConnect: true,
       // Whoever reads tries again: what was missed meanwhile must be looked up first.
       retryStrategy: () => null,
