@@ -5,14 +5,14 @@ import type { BreakerCall, BreakerHistory, BreakerState, Transition } from '../c
 import type { Body, Send } from './caller.ts'
 import type { Random } from './random.ts'
 
-export type BreakerCrewTools = { send: Send; random: Random; nowMs: () => number; threshold: number }
+export type BreakerCrewTools = { send: Send; random: Random; nowMs: () => number; threshold: number; lossy: boolean }
 
 const toldOf = (body: Body): { told?: BreakerCall['told'] } =>
   typeof body?.state === 'string'
     ? { told: { state: body.state as BreakerState, version: body.version, failures: body.failure_count } }
     : {}
 
-export function createBreakerCrew({ send, random, nowMs, threshold }: BreakerCrewTools) {
+export function createBreakerCrew({ send, random, nowMs, threshold, lossy }: BreakerCrewTools) {
   const histories = new Map<string, BreakerHistory>()
 
   async function call(
@@ -57,7 +57,7 @@ export function createBreakerCrew({ send, random, nowMs, threshold }: BreakerCre
     async work(jobs: number, rounds: number): Promise<void> {
       const names = Array.from({ length: jobs }, () => `job:${randomUUID()}`)
       const all = names.map(async (job) => {
-        histories.set(job, { job, threshold, calls: [], transitions: [] })
+        histories.set(job, { job, threshold, lossy, calls: [], transitions: [] })
         for (let done = 0; done < rounds; done++) await round(job)
       })
       await Promise.all(all)

@@ -25,7 +25,8 @@ type ScenarioOptions = { seed?: number; orders?: number; workers?: number; budge
 type Outcome = Checked & { seed: number; history: History; carriedOut: number; faults: Record<string, number> }
 
 const leaseSeconds = 30
-const habits: Habits = { leaseSeconds, patienceMs: 6000, pauseMs: 30, napMs: (leaseSeconds + 1) * 1000 }
+const napMs = (leaseSeconds + 1) * 1000
+const habits: Habits = { leaseSeconds, patienceMs: 6000, pauseMs: 30, napMs, napChance: 0.03, deathChance: 0.01 }
 const threshold = 5
 const breaker = { failure_threshold: threshold, time_window_minutes: 1440 }
 const orders = { circuit_breaker: { failure_threshold: 1000 } }
@@ -221,7 +222,13 @@ async function observeScenario(t: Test, options: ScenarioOptions = {}): Promise<
   const until = performance.now() + budgetMs
   const over = () => open.size === 0 || performance.now() > until
   const work = employ(stage, clock, random, open, over)
-  const crew = createBreakerCrew({ send: stage.sender(), random: random.branch(), nowMs: clock.nowMs, threshold })
+  const crew = createBreakerCrew({
+    send: stage.sender(),
+    random: random.branch(),
+    nowMs: clock.nowMs,
+    threshold,
+    lossy: false,
+  })
   const counts: Record<string, number> = {}
   // Only the one that holds the lease sweeps, so all are asked.
   const sweep = () =>

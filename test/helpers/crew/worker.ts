@@ -15,6 +15,9 @@ export type Habits = {
   pauseMs: number
   /** How long a worker that is slow holds on to what it has executed. */
   napMs: number
+  napChance: number
+  /** At each of two points of an attempt. */
+  deathChance: number
 }
 
 export type WorkerTools = {
@@ -43,8 +46,8 @@ async function insist(tools: WorkerTools, send: () => Promise<Answer>): Promise<
   }
 }
 
-const mayDie = ({ random }: WorkerTools, probability = 0.01): void => {
-  if (random.chance(probability)) throw new Death()
+const mayDie = ({ random, habits }: WorkerTools): void => {
+  if (random.chance(habits.deathChance)) throw new Death()
 }
 
 type Held = { effect: Effect; token: number; reference: string; deadlineMs: number; claim: Claim }
@@ -86,7 +89,7 @@ async function execute(tools: WorkerTools, held: Held): Promise<Answer> {
   if (random.chance(0.05)) await caller.renew(effect.effect_id, token, habits.leaseSeconds)
   const placed = await place(tools, held)
   mayDie(tools)
-  if (random.chance(0.03)) await sleep(habits.napMs)
+  if (random.chance(habits.napChance)) await sleep(habits.napMs)
   const failure = failureOf(placed)
   if (failure) return insist(tools, () => caller.fail(effect.effect_id, token, failure))
   const result = { order: placed?.body.orderId }

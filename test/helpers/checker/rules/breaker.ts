@@ -17,6 +17,8 @@ export type Transition = { version: number; from: BreakerState; to: BreakerState
 export type BreakerHistory = {
   job: string
   threshold: number
+  /** A failure may be lost with a primary: what it was told of need not be counted. */
+  lossy: boolean
   calls: BreakerCall[]
   /** As the service lists them, newest first; it keeps 200. */
   transitions: Transition[]
@@ -53,10 +55,10 @@ export function transitionsAreLegal({ transitions }: BreakerHistory): string[] {
 const distinct = (calls: BreakerCall[]): number => new Set(calls.map(({ event }) => event)).size
 
 /** What an answer says of the count, against the failures that were certainly, and at the most, reported by then. */
-function miscount(told: BreakerCall, failures: BreakerCall[], threshold: number): string[] {
+function miscount(told: BreakerCall, failures: BreakerCall[], { threshold, lossy }: BreakerHistory): string[] {
   if (!told.told) return []
   const counts = (call: BreakerCall) => call.verdict === 'ok' && (call === told || call.endedAt < told.invokedAt)
-  const certain = distinct(failures.filter(counts))
+  const certain = lossy ? 0 : distinct(failures.filter(counts))
   const possible = distinct(failures.filter(({ invokedAt }) => invokedAt <= told.endedAt))
   const { state, failures: counted } = told.told
   if (state === 'open') return possible >= threshold ? [] : [`is open after ${possible} failures of ${threshold}`]
@@ -78,10 +80,12 @@ function epochs(calls: BreakerCall[]): BreakerCall[][] {
   })
 }
 
-/** The window of these runs is longer than the run, so no failure leaves it. */
-export function failuresAreCounted({ calls, threshold }: BreakerHistory): string[] {
-  return epochs(calls).flatMap((epoch) => {
-    const failures = epoch.filter(({ f, event }) => f === 'failure' && event !== undefined)
-    return epoch.flatMap((call) => miscount(call, failures, threshold))
+/** The window of these runs is longer than the run, so no failure leaves it. One without an answer may arrive much later. */
+export function failuresAreCounted(history: BreakerHistory): string[] {
+  const failures = history.calls.filter(({ f, event }) => f === 'failure' && event !== undefined)
+  const strays = failures.filter(({ verdict }) => verdict !== 'ok')
+  return epochs(history.calls).flatMap((epoch) => {
+    const reported = [...new Set([...strays, ...failures.filter((call) => epoch.includes(call))])]
+    return epoch.flatMap((call) => miscount(call, reported, history))
   })
 }

@@ -26,11 +26,8 @@ export function outcomeFitsLedger(history: EffectHistory): string[] {
   if (!last) return []
   const { state = 'absent', result } = last.told
   const earlier = executions.filter(({ time }) => time < last.invokedAt)
-  if (
-    state === 'completed' &&
-    executions.length === 0 &&
-    !calls.some(({ told }) => told.outcome === 'completed' && told.status === 201)
-  ) {
+  const consumed = calls.some(({ f, sent }) => f === 'claim' && sent.result !== undefined)
+  if (state === 'completed' && executions.length === 0 && !consumed) {
     return [`is completed with ${result}, and the exchange knows nothing of it`]
   }
   const denied = state === 'absent' || state === 'released' || state === 'failed'
