@@ -237,3 +237,28 @@ t.test('the clock of the tests is the clock of the scripts', async (t) => {
   await app.moveClock(5)
   t.equal(Number(await redisCli(app.redis.port, 'GET', clockOffsetKey)), before + 5_000_000)
 })
+
+t.test('a completed effect takes at most 1.3 of what its bare result takes', async (t) => {
+  const redis = await startRedis(t)
+  const { hold, complete } = effectCalls(await startApp(t, { redis, config }))
+  const { held, effect_id } = await hold(newEffect(), { fingerprint: 'f'.repeat(64) })
+  const result = 'x'.repeat(198)
+  await complete({ ...held, result })
+  const [key] = await keysOf(redis, `*:effect:${effect_id}`)
+  await redisCli(redis.port, 'SET', key!.replace('effect', 'result'), `"${result}"`, 'EX', 1000)
+  const bytes = async (name: string) => (await redisCli(redis.port, 'MEMORY', 'USAGE', name)) as number
+  const [own, bare] = [await bytes(key!), await bytes(key!.replace('effect', 'result'))]
+  t.ok(own <= 1.3 * bare, `${own} to ${bare} bytes`)
+})
+
+t.test('a record of another version is our own mistake, and is not guessed at', async (t) => {
+  const redis = await startRedis(t)
+  const app = await startApp(t, { redis, config })
+  const { hold, claim } = effectCalls(app)
+  const effect = newEffect()
+  const { effect_id } = await hold(effect)
+  const [key] = await keysOf(redis, `*:effect:${effect_id}`)
+  await redisCli(redis.port, 'SETRANGE', key!, 0, '\u0001')
+  t.match(await claim(effect), { status: 500, body: { code: 'internal' } })
+  t.equal(await redisCli(redis.port, 'GETRANGE', key!, 0, 0), '\u0001', 'and stays as it is')
+})
