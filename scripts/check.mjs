@@ -6,6 +6,7 @@ import { spawn } from 'node:child_process'
 import { existsSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
 import path from 'node:path'
 import typescript from 'typescript'
+import { runSeeded } from './seeded.mjs'
 import { readTap } from './tap-results.mjs'
 
 /** Lines of src/ and routes/ that the tests must run, in percent. It may be raised, not lowered. */
@@ -23,7 +24,7 @@ const checks = {
   imports: ['depcruise', '--config', '.dependency-cruiser.cjs', 'src', 'routes', 'test', 'scripts', 'bench'],
   lua: ['luacheck', '--no-color', '--quiet', 'lua'],
 }
-const parts = [...Object.keys(checks), 'build', 'test']
+const parts = [...Object.keys(checks), 'build', 'test', 'seeded']
 
 const root = path.dirname(import.meta.dirname)
 const environment = {
@@ -42,6 +43,7 @@ async function main(wanted) {
   const results = await runChecks(chosen.filter((name) => name in checks))
   if (chosen.includes('build')) results.push(await runPart('build', runBuild))
   if (chosen.includes('test')) results.push(await runPart('test', runTests))
+  if (chosen.includes('seeded')) results.push(await runPart('seeded', checkSeeded))
   const sum = (of) => results.reduce((total, result) => total + result[of], 0)
   const skipped = sum('skipped') > 0 ? `, ${sum('skipped')} skipped` : ''
   process.stdout.write(`${sum('passed')} passed, ${sum('failed')} failed${skipped}\n`)
@@ -105,6 +107,14 @@ async function runTests() {
     note: `${tests.passed} passed, ${tests.failed} failed, ${tests.skipped} skipped; lines covered: ${coverage.text}`,
     output: `${problems.join('\n')}\n${stderr}\nEverything tap said: ${tapOutput}`,
   }
+}
+
+/** The checks are checked: what each seeded bug breaks must be noticed. */
+async function checkSeeded() {
+  const lines = []
+  const { passed, failed, caught, slowest } = await runSeeded([], (line) => lines.push(line))
+  const note = `${caught} bugs caught, each within ${slowest.toFixed(1)} s; ${failed} failed`
+  return { passed, failed, skipped: 0, note, output: lines.join('\n') }
 }
 
 /** A file that no test loads is missing in the summary: if it holds more than types, its lines count as not covered. */

@@ -1,7 +1,7 @@
 /** The scripts of effects on a real Redis: what holds for every record, whatever the clock does. */
 import t from 'tap'
 import { randomUUID } from 'node:crypto'
-import { effectClaim } from '../../src/effects/scripts.ts'
+import { effectClaim, effectExpire } from '../../src/effects/scripts.ts'
 import { clockOffsetKey, startApp, type TestApp } from '../helpers/app.ts'
 import { effectCalls, newEffect, passing, rejected } from '../helpers/effects.ts'
 import { redisCli, type RedisServer, startRedis } from '../helpers/redis-server.ts'
@@ -94,6 +94,23 @@ t.test('the index holds exactly what is in progress and uncertain', async (t) =>
   await complete(a)
   t.same([...(await scores()).keys()], [])
   t.equal((await get(ids[0]!)).body.state, 'completed')
+})
+
+t.test('a lease that is alive is left alone by whoever read before that it was over, and so is the end', async (t) => {
+  const app = await startApp(t, { redis: await startRedis(t) })
+  const { hold, renew, complete, get } = effectCalls(app)
+  const { effect_id, held } = await hold(newEffect(), { lease_seconds: 10 })
+  const { store, effects } = app.services
+  const { keys } = effects.context.locate('default', { effect_id })
+  const expire = async () => (await store.run(effectExpire, keys, { effect_id })).status
+  await renew({ ...held, lease_seconds: 100 })
+  await app.moveClock(20)
+  t.equal(await expire(), 'current')
+  t.equal((await get(effect_id)).body.state, 'in_progress')
+  await app.moveClock(100)
+  await complete({ ...held, result: 1 })
+  t.equal(await expire(), 'current')
+  t.equal((await get(effect_id)).body.state, 'completed')
 })
 
 t.test('an index entry without a record is dropped by the sweep', async (t) => {

@@ -53,6 +53,12 @@ const claims = fc.record(
   },
   { requiredKeys: ['kind', 'owner', 'lease', 'policy'] },
 )
+/** What leaves an effect claimable: else most of them would soon be completed for ever. */
+const tried = claims.map((claim): Claim => ({ ...claim, policy: 'reclaim' }))
+const passing = fc.record({
+  ...{ kind: fc.constant('fail' as const), newest: fc.constant(0), retryable: fc.constant(true) },
+  execution: fc.constantFrom('no' as const, 'unknown' as const),
+})
 const consumed = fc.tuple(claims, result).map(([claim, result]): Claim => ({ ...claim, result }))
 const reports = [
   fc.record({ kind: fc.constant('complete' as const), newest, result }),
@@ -75,7 +81,17 @@ const moves = fc.record({
   kind: fc.constant('move' as const),
   seconds: fc.constantFrom(1, 2).map((n) => n * clockStep),
 })
-const calls = [claims, claims, claims, consumed, ...reports, ...settlements, ...looks] as fc.Arbitrary<Plan>[]
+const calls = [
+  claims,
+  claims,
+  tried,
+  tried,
+  consumed,
+  ...reports,
+  passing,
+  ...settlements,
+  ...looks,
+] as fc.Arbitrary<Plan>[]
 
 const namespace = randomNamespace()
 const [operator, worker] = [makeKey('operator', namespace), makeKey('worker', namespace)]
@@ -216,7 +232,7 @@ class Send implements fc.AsyncCommand<Model, Clients> {
 }
 
 const newModel = (): Model => ({ state: start, explained: 0 })
-const alone = [...calls, moves].map((plans) => plans.map((plan) => new Together([plan])))
+const alone = [...calls, tried, passing, moves, moves].map((plans) => plans.map((plan) => new Together([plan])))
 const several = fc.array(fc.oneof(...calls), { minLength: 2, maxLength: 4 }).map((plans) => new Together(plans))
 const sent = [...calls, moves].map((plans) =>
   fc.tuple(fc.nat(3), plans).map(([client, plan]) => new Send(client, plan)),

@@ -26,19 +26,29 @@ function tryStep<State, Operation>(step: Step<State, Operation>, state: State, {
  */
 export function explain<State, Operation>(
   calls: readonly Call<Operation>[],
-  state: State,
+  start: State,
   step: Step<State, Operation>,
   fits: (state: State) => boolean = () => true,
 ): State | undefined {
-  if (calls.length === 0) return fits(state) ? state : undefined
-  const firstEnd = Math.min(...calls.map(({ ended }) => ended))
-  for (const call of calls.filter(({ began }) => began < firstEnd)) {
-    const next = tryStep(step, state, call)
-    const others = calls.filter((other) => other !== call)
-    const found = next && explain(others, next.state, step, fits)
-    if (found) return found
+  // Many orders of the same calls come to the same state: one of them is enough.
+  const failed = new Set<string>()
+
+  function search(left: readonly Call<Operation>[], state: State): State | undefined {
+    if (left.length === 0) return fits(state) ? state : undefined
+    const place = JSON.stringify([left.map(({ began }) => began), state])
+    if (failed.has(place)) return undefined
+    const firstEnd = Math.min(...left.map(({ ended }) => ended))
+    for (const call of left.filter(({ began }) => began < firstEnd)) {
+      const next = tryStep(step, state, call)
+      const others = left.filter((other) => other !== call)
+      const found = next && search(others, next.state)
+      if (found) return found
+    }
+    failed.add(place)
+    return undefined
   }
-  return undefined
+
+  return search(calls, start)
 }
 
 /** For the message of a failure. */

@@ -13,6 +13,8 @@ import type { Test } from 'tap'
 const environment = process.env
 const seed = Number(environment['FC_SEED'] ?? Math.floor(Math.random() * 2 ** 31))
 const path = environment['FC_PATH']
+/** The first failure is enough: nothing is shrunk. */
+const stop = environment['FC_STOP'] !== undefined || path !== undefined
 
 /** What `fc.commands` needs to replay a counterexample. */
 export const commandSettings = {
@@ -24,7 +26,7 @@ export const commandSettings = {
 export async function holds<Shape>(t: Test, runs: number, property: fc.IAsyncProperty<Shape>) {
   t.comment(`FC_SEED=${seed}${path === undefined ? '' : ` FC_PATH=${path}`}`)
   const numRuns = Number(environment['FC_RUNS'] ?? runs)
-  const settings = { seed, numRuns, ...(path === undefined ? {} : { path, endOnFailure: true }) }
+  const settings = { seed, numRuns, endOnFailure: stop, ...(path === undefined ? {} : { path }) }
   await fc.assert(property, settings)
   t.pass(`${numRuns} runs`)
 }
