@@ -20,7 +20,15 @@ async function silentHolders({ store, keys }: Context, namespace: string): Promi
   const indexes = keys.allInflight(namespace)
   const groups = store.clustered ? indexes.map((index) => [index]) : [indexes]
   const look = (group: string[]) => store.run(effectDue, group, { count: limits.sweepBatchMax })
-  return (await Promise.all(groups.map(look))).flat()
+  return whatAnswered(await Promise.allSettled(groups.map(look))).flat()
+}
+
+/** What came of those that were answered: one shard's trouble leaves no holder of another one unnoticed. */
+function whatAnswered<T>(looks: readonly PromiseSettledResult<T>[]): T[] {
+  const answered = looks.flatMap((look) => (look.status === 'fulfilled' ? [look.value] : []))
+  const refused = looks.find((look) => look.status === 'rejected')
+  if (refused && answered.length === 0) throw refused.reason
+  return answered
 }
 
 export function createSweep(context: Context, namespaces: readonly string[], log: Logger): Sweep {
@@ -48,8 +56,8 @@ export function createSweep(context: Context, namespaces: readonly string[], log
     const { held } = await store.run(leaseHold, [keys.sweepLease(namespace)], lease)
     if (!held) return 0
     const due = await silentHolders(context, namespace)
-    const settled = await Promise.all(due.map((effectId) => settle(namespace, effectId)))
-    return settled.filter(Boolean).length
+    const settled = await Promise.allSettled(due.map((effectId) => settle(namespace, effectId)))
+    return whatAnswered(settled).filter(Boolean).length
   }
 
   async function once(): Promise<number> {

@@ -2,7 +2,7 @@
 import t, { type Test } from 'tap'
 import { mkdir, rm } from 'node:fs/promises'
 import path from 'node:path'
-import { type Answer, startApp, type TestApp } from '../helpers/app.ts'
+import { startApp } from '../helpers/app.ts'
 import { effectCalls, newEffect, rejected } from '../helpers/effects.ts'
 import {
   freePort,
@@ -12,47 +12,16 @@ import {
   startRedis,
   waitFor,
 } from '../helpers/redis-server.ts'
+import { inTime, recovered, refused, type Scene as StoreScene, startScene } from '../helpers/store-scene.ts'
 import { startProxy } from '../helpers/tcp-proxy.ts'
 
-const answerMsMax = 3000
-
-type Scene = TestApp & ReturnType<typeof effectCalls> & { cli: (...args: (string | number)[]) => Promise<unknown> }
+type Scene = StoreScene & { cli: (...args: (string | number)[]) => Promise<unknown> }
 
 /** A service on a Redis of its own, that has answered once. */
 async function scene(t: Test, options: RedisOptions = {}, url?: (redis: RedisServer) => string): Promise<Scene> {
   const redis = await startRedis(t, options)
-  const app = await startApp(t, { redis, ...(url ? { redisUrl: url(redis) } : {}) })
-  const calls = effectCalls(app)
-  const cli = (...args: (string | number)[]) => redisCli(redis.port, ...args)
-  return { ...app, ...calls, cli }
-}
-
-/** The answer of a call, which has come in time. */
-async function inTime(t: Test, call: Promise<Answer>): Promise<Answer> {
-  const startMs = performance.now()
-  const answer = await call
-  const tookMs = performance.now() - startMs
-  t.ok(tookMs < answerMsMax, `answered after ${Math.round(tookMs)} ms`)
-  return answer
-}
-
-/** That a call is refused because of the store, and for which reason. */
-async function refused(t: Test, call: Promise<Answer>, reason: string | RegExp): Promise<void> {
-  const { status, body, headers } = await inTime(t, call)
-  t.equal(status, 503)
-  t.match(body, { code: 'store-unavailable', type: '/problems/store-unavailable' })
-  t.match(body.reason, reason)
-  t.ok(Number(headers['retry-after']) >= 1, 'with Retry-After')
-}
-
-/** Waits until a claim is granted again. */
-async function recovered(t: Test, { claim }: Scene): Promise<void> {
-  const status = await waitFor(async () => {
-    const answer = await claim(newEffect())
-    t.not(answer.status, 500)
-    return answer.status === 201 && answer.status
-  }, 10_000)
-  t.equal(status, 201, 'without help')
+  const at = await startScene(t, { redis, ...(url ? { redisUrl: url(redis) } : {}) })
+  return { ...at, cli: (...args) => redisCli(redis.port, ...args) }
 }
 
 t.test('Redis is away', async (t) => {
