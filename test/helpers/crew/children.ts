@@ -2,7 +2,7 @@
 import { type ChildProcess, spawn } from 'node:child_process'
 import { fileURLToPath } from 'node:url'
 
-const startDeadlineMs = 60_000
+const startDeadlineMs = 180_000
 
 export type Child = {
   readonly pid: number

@@ -26,7 +26,15 @@ type Outcome = Checked & { seed: number; history: History; carriedOut: number; f
 
 const leaseSeconds = 30
 const napMs = (leaseSeconds + 1) * 1000
-const habits: Habits = { leaseSeconds, patienceMs: 6000, pauseMs: 30, napMs, napChance: 0.03, deathChance: 0.01 }
+const habits: Habits = {
+  leaseSeconds,
+  patienceMs: 6000,
+  pauseMs: 30,
+  napMs,
+  napChance: 0.03,
+  deathChance: 0.01,
+  waitSeconds: 0.3,
+}
 const threshold = 5
 const breaker = { failure_threshold: threshold, time_window_minutes: 1440 }
 const orders = { circuit_breaker: { failure_threshold: 1000 } }

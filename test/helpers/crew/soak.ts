@@ -60,6 +60,7 @@ const habits: Habits = {
   napMs: 4500,
   napChance: 0.002,
   deathChance: 0.002,
+  waitSeconds: 1.5,
 }
 const threshold = 5
 

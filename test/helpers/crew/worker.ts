@@ -16,6 +16,8 @@ export type Habits = {
   /** How long a worker that is slow holds on to what it has executed. */
   napMs: number
   napChance: number
+  /** How long some claims wait for what becomes of a running attempt. */
+  waitSeconds: number
   /** At each of two points of an attempt. */
   deathChance: number
 }
@@ -111,6 +113,7 @@ export async function work(tools: WorkerTools, effect: Effect): Promise<boolean>
   const claim = newClaim(tools, signal)
   // A signal may be consumed by its claim: grant and completion in one.
   if (signal && random.chance(0.5)) claim.result = { consumed: effect.entity }
+  else if (random.chance(0.15)) claim.wait_seconds = habits.waitSeconds
   // The lease cannot have begun before the first claim was sent.
   const deadlineMs = nowMs() + habits.leaseSeconds * 1000
   const { told } = await insist(tools, () => caller.claim(effect, claim))
