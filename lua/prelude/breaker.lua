@@ -37,6 +37,12 @@ do
     return packed and cmsgpack.unpack(packed)
   end
 
+  -- When the newest failure was counted; later than now where the clock has stepped back, as with a new primary.
+  local function newest_failure(keys)
+    local newest = redis.call('ZREVRANGE', keys.reports, 0, 0, 'WITHSCORES')
+    return tonumber(newest[2] or 0)
+  end
+
   -- What a transition says, in the history and to listeners.
   local function told(b, from, cause, at, extra)
     local entry = { at = at, from = from, to = b.r.state, version = b.r.version, cause = cause }
@@ -54,7 +60,7 @@ do
     r.forced = to == 'open' and act ~= nil
     r.reason = to == 'closed' and '' or cause
     if to == 'closed' then
-      r.since, r.opened_at = b.now_us, 0
+      r.since, r.opened_at = math.max(b.now_us, newest_failure(b.keys)), 0
     elseif to == 'open' and from ~= 'open' then
       r.opened_at, r.last_opened = at, at
     end

@@ -71,6 +71,18 @@ t.test('failures that left the window do not count, and a success does not clear
   t.match(await fail(instance, namespace, 1), { state: 'closed', failure_count: 1 })
 })
 
+t.test('what was counted before it was closed does not count again, even if the clock has stepped back', async (t) => {
+  const instance = await startInstance(t)
+  const namespace = randomNamespace()
+  await moveClock(3)
+  await fail(instance, namespace, 9)
+  await moveClock(-3)
+  await instance.breakers.override(namespace, job, { action: 'close', ...why }, actor)
+  t.match(await instance.breakers.get(namespace, job), { state: 'closed', failure_count: 0 })
+  t.match(await fail(instance, namespace, 2), { state: 'closed', failure_count: 2 }, 'and later ones do')
+  t.equal((await fail(instance, namespace, 8)).state, 'open')
+})
+
 t.test('of a hundred failures from ten processes at once exactly one opens', async (t) => {
   const instances = await startInstances(t, 10)
   const namespace = randomNamespace()
