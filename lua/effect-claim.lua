@@ -1,19 +1,21 @@
 -- Purpose: asks to execute an effect. Grants it to at most one live holder, or tells why not.
 -- KEYS: effect, inflight
--- ARGV: effect_id, deadline_us (no grant later than this), floor_us, over_budget (1 or ''),
---   gate (1 or '': grant nothing, tell what would be granted), owner, claim (digest), fingerprint,
---   lease_ms, retention_ms, policy, max_attempts, job_type, durability, metadata, entity, has_result (1 or ''), result,
---   wait (1 or '': the caller waits for the end of what is in progress)
+-- ARGV: effect_id, deadline_us (no grant later than this), floor_us, absent_refused (1 or '': without a record it may have been
+--   granted by a server before), over_budget (1 or ''), gate (1 or '': grant nothing, tell what would be granted),
+--   owner, claim (digest), fingerprint, lease_ms, retention_ms, policy, max_attempts, job_type, durability, metadata, entity,
+--   has_result (1 or ''), result, wait (1 or '': the caller waits for the end of what is in progress), clock_step, clock_max_us
 -- Replies: status, now_us, lapsed (0|1), in_doubt (0|1), record — claimed, gated (no record if it is new),
 --   completed_now, replayed, completed_again, completed, failed, in_progress, uncertain, claim_ended, fingerprint_mismatch,
---   exhausted, or without record: late, over_budget
+--   exhausted, or without record: late, absent_refused, over_budget, clock_unsure
 -- Never: grants after deadline_us, or while another lease is alive, or where somebody must look first.
 local effect, inflight = KEYS[1], KEYS[2]
-local effect_id, deadline_us, floor_us, over_budget = ARGV[1], tonumber(ARGV[2]), tonumber(ARGV[3]), ARGV[4] == '1'
-local gate, owner, claim, fingerprint = ARGV[5] == '1', ARGV[6], ARGV[7], ARGV[8]
-local lease_ms, retention_ms, policy, max_attempts = tonumber(ARGV[9]), tonumber(ARGV[10]), ARGV[11], tonumber(ARGV[12])
-local job_type, durability, metadata, entity = ARGV[13], ARGV[14], ARGV[15], ARGV[16]
-local has_result, result, wait = ARGV[17] == '1', ARGV[18], ARGV[19] == '1'
+local effect_id, deadline_us, floor_us = ARGV[1], tonumber(ARGV[2]), tonumber(ARGV[3])
+local absent_refused, over_budget, gate = ARGV[4] == '1', ARGV[5] == '1', ARGV[6] == '1'
+local owner, claim, fingerprint = ARGV[7], ARGV[8], ARGV[9]
+local lease_ms, retention_ms = tonumber(ARGV[10]), tonumber(ARGV[11])
+local policy, max_attempts, job_type, durability = ARGV[12], tonumber(ARGV[13]), ARGV[14], ARGV[15]
+local metadata, entity, has_result, result = ARGV[16], ARGV[17], ARGV[18] == '1', ARGV[19]
+local wait, clock_step, clock_max_us = ARGV[20] == '1', ARGV[21], tonumber(ARGV[22])
 
 local function grant(r)
   r.token = record.next_token(r.token, floor_us)
@@ -36,7 +38,7 @@ end
 
 -- The commonest claim by far: the effect is new, and one SET decides.
 local function claim_new()
-  if over_budget or gate then
+  if absent_refused or over_budget or gate then
     return redis.call('GET', effect)
   end
   local r = grant(record.new())
@@ -85,8 +87,10 @@ local function exhaust(r)
 end
 
 local function claim_known(r)
-  local lapsed = record.lease_over(r)
-  if lapsed then
+  local lapsed = record.lease_over(r, clock_step, clock_max_us)
+  if lapsed == nil then
+    return { 'clock_unsure', clock.now_us }
+  elseif lapsed then
     record.lapse(r)
   end
   if r.state == 'deleted' then
@@ -120,8 +124,11 @@ if clock.now_us > deadline_us then
   return { 'late', clock.now_us }
 end
 local packed, granted = claim_new()
-if packed then
-  return claim_known(record.decode(packed))
+local known = packed and record.decode(packed)
+if absent_refused and (not known or known.state == 'deleted') then
+  return { 'absent_refused', clock.now_us }
+elseif known then
+  return claim_known(known)
 elseif over_budget then
   return { 'over_budget', clock.now_us }
 elseif gate then

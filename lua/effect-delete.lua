@@ -1,10 +1,11 @@
 -- Purpose: forgets a settled or released record; its token is remembered for the retention, so a late holder stays stale.
 -- KEYS: effect, inflight
--- ARGV: effect_id, token ('' where none was sent), call (a nonce, to know our own repeat)
--- Replies: status, now_us, record — deleted, not_settled, stale, or without record: not_found
+-- ARGV: effect_id, token ('' where none was sent), call (a nonce, to know our own repeat), clock_step, clock_max_us
+-- Replies: status, now_us, record — deleted, not_settled, stale, or without record: not_found, clock_unsure
 -- Never: forgets what is in progress or uncertain.
 local effect, inflight = KEYS[1], KEYS[2]
 local effect_id, token, call = ARGV[1], tonumber(ARGV[2]), 'delete:' .. ARGV[3]
+local clock_step, clock_max_us = ARGV[4], tonumber(ARGV[5])
 
 local r = record.read(effect)
 if r and r.ended == call then
@@ -14,7 +15,10 @@ elseif not r or r.state == 'deleted' then
 elseif token and token ~= r.token then
   return { 'stale', clock.now_us, record.fields(r) }
 end
-if record.lease_over(r) then
+local lapsed = record.lease_over(r, clock_step, clock_max_us)
+if lapsed == nil then
+  return { 'clock_unsure', clock.now_us }
+elseif lapsed then
   record.lapse(r)
 end
 if r.state == 'in_progress' or r.state == 'uncertain' then

@@ -1,14 +1,16 @@
 -- Purpose: a person, or a worker with evidence, settles an effect.
 -- KEYS: effect, inflight
 -- ARGV: effect_id, token ('' where none was sent), call (digest of this call, to know a repeat), floor_us,
---   resolution (executed|not_executed|abandoned), uncertain_only (1 or ''), by, reason, body (result or error JSON)
+--   resolution (executed|not_executed|abandoned), uncertain_only (1 or ''), by, reason, body (result or error JSON),
+--   clock_step, clock_max_us
 -- Replies: status, now_us, replayed (0|1), record, before (record), history, lapsed (0|1) — resolved; without
 --   what follows the record: stale, already_settled, in_progress (only an uncertain
---   effect may be resolved by this caller), or without record: not_found
+--   effect may be resolved by this caller), or without record: not_found, clock_unsure
 -- Never: touches a completed effect, or one that has moved on since it was looked at.
 local effect, inflight = KEYS[1], KEYS[2]
 local effect_id, token, call, floor_us = ARGV[1], tonumber(ARGV[2]), 'resolve:' .. ARGV[3], tonumber(ARGV[4])
 local resolution, uncertain_only, by, reason, body = ARGV[5], ARGV[6] == '1', ARGV[7], ARGV[8], ARGV[9]
+local clock_step, clock_max_us = ARGV[10], tonumber(ARGV[11])
 
 local r = record.read(effect)
 if not r or r.state == 'deleted' then
@@ -21,8 +23,10 @@ elseif token and token ~= r.token then
 elseif r.state == 'completed' then
   return { 'already_settled', clock.now_us, 0, record.fields(r) }
 end
-local lapsed = record.lease_over(r)
-if lapsed then
+local lapsed = record.lease_over(r, clock_step, clock_max_us)
+if lapsed == nil then
+  return { 'clock_unsure', clock.now_us }
+elseif lapsed then
   record.lapse(r)
 end
 if uncertain_only and r.state ~= 'uncertain' then

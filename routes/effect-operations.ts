@@ -35,10 +35,10 @@ export const effectOperations = (effects: Effects) => ({
     status: 200,
     body: await effects.release(namespace, body),
   })),
-  renew: operation(schema.renewBody, async ({ namespace }, body) => ({
-    status: 200,
-    body: await effects.renew(namespace, body),
-  })),
+  renew: operation(schema.renewBody, async (principal, body) => {
+    const actor = actorOf(principal, undefined)
+    return { status: 200, body: await effects.renew(principal.namespace, body, actor) }
+  }),
   /** A worker needs evidence, and settles an uncertain effect only. */
   resolve: operation(schema.resolveOperation, async (principal, { user, ...body }) => {
     const byWorker = !allows(principal.role, 'operator')

@@ -107,7 +107,7 @@ function declareReports(declare: Declare, { complete, fail }: EffectOperations):
       body: fail.body,
       bodyExample: examples.fail,
       answers: { 200: { description: 'Recorded.', schema: schema.failed, example: examples.failed } },
-      problems: [...stale, 'already-settled'],
+      problems: [...stale, 'result-conflict', 'already-settled'],
     },
     ({ principal, body }) => fail.answer(principal, body),
   )
@@ -140,7 +140,7 @@ function declareLease(declare: Declare, { release, renew }: EffectOperations): v
       body: renew.body,
       bodyExample: examples.renew,
       answers: { 200: { description: 'Extended.', schema: schema.renewed, example: examples.renewed } },
-      problems: [...stale, 'lease-expired', 'already-settled'],
+      problems: [...stale, 'lease-expired', 'result-conflict', 'already-settled'],
     },
     ({ principal, body }) => renew.answer(principal, body),
   )

@@ -19,6 +19,6 @@ export function registerRoutes(declare: Declare, services: Services): void {
   failureRoutes(declare, services.classifier, services.nowMs)
   auditRoutes(declare, services.audit)
   eventRoutes(declare, services.eventFeed)
-  systemRoutes(declare, services.system, services.metrics)
+  systemRoutes(declare, services.system, services.storeState, services.metrics)
   docsRoutes(declare)
 }

@@ -1,14 +1,17 @@
 /** Operations: is it alive, is it ready, what does it count, how is it. */
+import { actorOf } from '../src/auth.ts'
 import type { Declare } from '../src/http/operation.ts'
 import type { Metrics } from '../src/observability/metrics.ts'
 import * as schema from '../src/observability/schema.ts'
+import type { StoreState } from '../src/observability/store-state.ts'
 import type { System } from '../src/observability/system.ts'
 import * as examples from './examples/system.ts'
 
 const tag = 'operations'
 
-export function systemRoutes(declare: Declare, system: System, { registry }: Metrics): void {
+export function systemRoutes(declare: Declare, system: System, store: StoreState, { registry }: Metrics): void {
   declareHealth(declare, system)
+  declareAcknowledge(declare, store)
   declare(
     {
       id: 'readMetrics',
@@ -43,6 +46,29 @@ export function systemRoutes(declare: Declare, system: System, { registry }: Met
       answers: { 200: { description: 'How the service is.', schema: schema.system, example: examples.system } },
     },
     async ({ principal }) => ({ status: 200, body: await system.read(principal.namespace) }),
+  )
+}
+
+function declareAcknowledge(declare: Declare, store: StoreState): void {
+  declare(
+    {
+      id: 'acknowledgeStore',
+      method: 'POST',
+      url: '/api/v1/store/acknowledge',
+      role: 'operator',
+      tag,
+      summary: 'Grant absent effects again after the store came back empty; audited',
+      description:
+        'Where Redis comes back without what this service knew, claims of effects without a record get 503 until a person ' +
+        'has looked. Concerns all namespaces and processes, these within a second. Repeating it changes nothing.',
+      body: schema.acknowledgeBody,
+      bodyExample: examples.acknowledge,
+      answers: { 200: { description: 'The store after it.', schema: schema.storeState, example: examples.store } },
+    },
+    async ({ principal, body: { reason, user } }) => ({
+      status: 200,
+      body: await store.acknowledge(principal.namespace, reason, actorOf(principal, user)),
+    }),
   )
 }
 

@@ -137,7 +137,7 @@ const catalogue = {
     status: 409,
     title: 'The effect has another result',
     explanation:
-      'The effect was completed with this token and a different result. The stored result stays: results never change.',
+      'The effect was completed with this token and a different result, or by another attempt while the store had lost yours. The stored result stays: results never change.',
     remedy: 'Use the stored `result`. If both results are real, the effect has run twice: tell an operator.',
   },
   'lease-expired': {

@@ -27,8 +27,10 @@ import { createCounts } from './observability/counts.ts'
 import { createHealth } from './observability/health.ts'
 import { inTime } from './observability/in-time.ts'
 import { createMetrics, type Metrics } from './observability/metrics.ts'
+import { createStoreState } from './observability/store-state.ts'
 import { createSystem } from './observability/system.ts'
 import { invalidRequest, Problem } from './problems.ts'
+import { limits } from './limits.ts'
 import { connectStore, type StoreObserver } from './redis/client.ts'
 import type { StoreAddress } from './redis/connection.ts'
 import { createInspector, type InspectionRules } from './redis/inspect.ts'
@@ -49,6 +51,8 @@ export type ServiceOptions = {
   log: Logger
   /** Tests replace the clock that scripts read. */
   preludes?: Preludes
+  /** A jump of Redis's clock by more is a step, default 500 ms; Infinity where tests let time pass by moving it. */
+  clockStepMs?: number
 }
 
 /** Effect types that are known by name: built in or configured. */
@@ -118,17 +122,22 @@ function storeObserver(metrics: Metrics, events: Events, log: Logger, checkAgain
 }
 
 /** What every concept is built on. */
-function createBase({ config, address, log, preludes = loadPreludes() }: ServiceOptions) {
+function createBase(options: ServiceOptions) {
+  const { config, address, log, preludes = loadPreludes(), clockStepMs = limits.clockStepMs } = options
+  const keys = createKeys(config.retry.redis.namespace)
   const metrics = createMetrics(knownTypes(config), Object.keys(config.retry.job_types))
   const events = createEvents(log)
-  const store = connectStore(
-    address,
-    preludes,
-    storeObserver(metrics, events, log, () => {
-      inspector.inBackground()
-      wakeUps.renew()
-    }),
-  )
+  const witness = {
+    process: randomUUID(),
+    graceMs: config.redis.failover_grace_seconds * 1000,
+    told: events.emit,
+    keyOf: keys.witness,
+  }
+  const observer = storeObserver(metrics, events, log, () => {
+    inspector.inBackground()
+    wakeUps.renew()
+  })
+  const store = connectStore(address, preludes, observer, { witness, stepMs: clockStepMs })
   const inspector = createInspector(store, inspectionRules(config), log)
   const memory = createMemory(store, events, config.retry.redis.memory_budget_mb, log)
   const classifier = createClassifier(config.failures)
@@ -138,8 +147,7 @@ function createBase({ config, address, log, preludes = loadPreludes() }: Service
     ...{ heard: waiting.heard, stood: waiting.checkAll },
   })
   return {
-    ...{ config, address, log, metrics, events, store, inspector, memory, classifier, waiting, wakeUps },
-    keys: createKeys(config.retry.redis.namespace),
+    ...{ config, address, log, metrics, events, keys, store, inspector, memory, classifier, waiting, wakeUps },
     namespaces: namespacesOf(config),
     classify: (error: unknown, nowMs: number) => classifier.classify(error, { nowMs }),
     newId: randomUUID,
@@ -190,6 +198,7 @@ function effectsOf(base: Base, { audit, auditFiles }: Records, breakers: Breaker
   return createEffects({
     ...{ ...base, audit },
     typePolicy: typePolicy(config),
+    defaults: (type) => effectTypeConfig(config, type),
     durability: (type) => effectTypeConfig(config, type).durability,
     maxAttempts: (type, jobType) => maxAttempts(config, type, jobType),
     maxResultBytes: config.effects.max_result_bytes,
@@ -253,6 +262,7 @@ function retriesOf(
 /** What the service tells about itself: readiness, the gauges, the page of the system. */
 function observationOf(
   { config, store, memory, inspector, metrics, namespaces, waiting }: Base,
+  { audit }: Records,
   breakers: Breakers,
   effects: Effects,
 ) {
@@ -263,8 +273,9 @@ function observationOf(
     requireSafe: config.redis.require_safe,
     graceSeconds: config.redis.readiness_grace_seconds,
   })
+  const storeState = createStoreState({ store, audit, graceSeconds: config.redis.failover_grace_seconds })
   const system = createSystem({
-    ...{ health, counts, memory: memory.read, inspection: inspector.latest },
+    ...{ store: storeState, health, counts, memory: memory.read, inspection: inspector.latest },
     async breakersNotClosed(namespace) {
       const states = await inTime(breakers.states(namespace))
       return states && states.filter(({ state }) => state !== 'closed').map(({ jobType }) => jobType)
@@ -280,7 +291,7 @@ function observationOf(
     storeSilentSeconds: store.silentSeconds,
     waiters: waiting.count,
   })
-  return { health, system }
+  return { health, storeState, system }
 }
 
 function countEvents(events: Events, metrics: Metrics): void {
@@ -300,7 +311,7 @@ export function createServices(options: ServiceOptions) {
   const effects = effectsOf(base, records, breakers, retryMetrics)
   const retries = retriesOf(base, records, breakers, effects, retryMetrics)
   const sweep = createSweep(effects.context, base.namespaces, log)
-  const observation = observationOf(base, breakers, effects)
+  const observation = observationOf(base, records, breakers, effects)
   countEvents(base.events, base.metrics)
 
   return {
@@ -311,6 +322,7 @@ export function createServices(options: ServiceOptions) {
     authenticate: createAuth(config.auth.keys, config.server.allow_anonymous),
     /** Begins the background work. */
     start(): void {
+      store.watch()
       memory.start()
       inspector.start()
       sweep.start()

@@ -12,7 +12,8 @@
 --   lease_ms, retention_ms
 --   owner, claim      who holds or held it; digest of owner and claim_id, 22 characters
 --   past_claims       digests of the last claims that ended without settling, 22 characters each, oldest first
---   ended             how the last attempt ended: '' | lease | release:… | fail:… | complete | resolve:… (with a digest of the call)
+--   ended             how the last attempt ended: '' | lease | release:… | fail:… | complete | resolve:… (with a digest of the call);
+--                     with '+' at its end where that report was the first that this store heard of the attempt
 --   fingerprint, job_type, durability, metadata, entity
 --   body              result (completed) or error (else), opaque bytes
 --   history           packed steps, oldest first
@@ -210,8 +211,17 @@ do
     return false
   end
 
-  function record.lease_over(r)
-    return r.state == 'in_progress' and record.now(r) >= r.lease_expires_at
+  -- Whether the lease is over; nil where that cannot be told. `clock_step` is '' or 'at_ms:moved_ms': leases from before the last
+  -- step of the clock end so much later. `clock_max_us`: later than this the clock can only be if it has stepped, or if this
+  -- script comes late; nil where the answer takes nothing from anybody.
+  function record.lease_over(r, clock_step, clock_max_us)
+    if r.state ~= 'in_progress' or record.now(r) < r.lease_expires_at then
+      return false
+    elseif clock_max_us and clock.now_us > clock_max_us then
+      return nil
+    end
+    local at_ms, moved_ms = clock_step:match('^(%d+):(%d+)$')
+    return not at_ms or r.updated_at > tonumber(at_ms) or record.now(r) >= r.lease_expires_at + tonumber(moved_ms)
   end
 
   -- Settles a silent holder as its policy says. Changes only the table.
@@ -221,6 +231,35 @@ do
     r.ended = 'lease'
     record.retire_claim(r)
     record.step(r, 'lease_expired', r.owner, r.state)
+  end
+
+  -- A report of a grant that the store has lost. `lost` is '' unless the token is from before the last change of the server
+  -- and came with its reference; else JSON: by, retention_ms, lease_ms, durability, entity. Answers nil where nothing was
+  -- lost, the record where it has settled without that grant, else the record of that grant as far as it is known.
+  function record.recover(r, token, lost, call)
+    if lost == '' or (r and token <= r.token) then
+      return nil
+    elseif r and (r.state == 'completed' or r.state == 'failed') then
+      return r
+    end
+    local known = cjson.decode(lost)
+    if r and r.state ~= 'deleted' then
+      r.earlier_doubt = r.earlier_doubt or r.doubt or r.state == 'in_progress'
+      record.retire_claim(r)
+    else
+      -- Whatever it was granted with: under hold nobody gets it silently.
+      local fresh = record.new()
+      fresh.past_claims = r and r.past_claims or ''
+      fresh.retention_ms, fresh.lease_ms = known.retention_ms, known.lease_ms
+      fresh.durability, fresh.entity = known.durability, known.entity
+      fresh.created_at = math.floor(token / 1000)
+      r = fresh
+    end
+    r.state, r.token, r.attempt, r.claimed_at = 'in_progress', token, r.attempt + 1, math.floor(token / 1000)
+    r.owner, r.claim, r.doubt, r.ended, r.body, r.not_before = '', '', false, '', '', 0
+    r.lease_expires_at = record.now(r) + r.lease_ms
+    record.step(r, 'recovered', known.by, call)
+    return r
   end
 
   -- What a reply tells of a record: fields in the order that src/effects/scripts.ts decodes.

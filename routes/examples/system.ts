@@ -33,11 +33,21 @@ export const metrics = `# HELP effectonce_claims_total Claims by effect type and
 # TYPE effectonce_claims_total counter
 effectonce_claims_total{type="order_placement",outcome="claimed"} 1042
 `
+export const acknowledge = { reason: 'restored from the snapshot of 21:00, orders since then checked', user: 'alice' }
+export const store = {
+  changed_at: '2026-11-23T21:08:42.456Z',
+  change: 'reset',
+  grace_until: null,
+  reset_at: null,
+  acknowledge_needed: false,
+  remedy: null,
+}
 export const system = {
   version: '0.1.0',
   uptime_seconds: 86_400,
   processes: 1,
   redis: { mode: 'private', server: 'redis', version: '7.2.5', durability: 'aof_always' },
+  store: { ...store, changed_at: null, change: null },
   checks,
   effects: { order_placement: { in_progress: 3, uncertain: 1 } },
   breakers_not_closed: ['place_order'],

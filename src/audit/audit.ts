@@ -14,7 +14,7 @@ import { type ChainHead, type ChainReader, createVerify, verifyChain } from './v
 
 export const auditActions = [
   ...(['breaker.override', 'breaker.reset', 'effect.resolve', 'effect.delete', 'effect.late_completion'] as const),
-  'jobs.metrics.reset' as const,
+  ...(['jobs.metrics.reset', 'store.acknowledge'] as const),
 ]
 export type AuditAction = (typeof auditActions)[number]
 

@@ -6,11 +6,6 @@ import type { Path, Report } from './yaml.ts'
 /** Settings that are valid and would be ignored by this version; `places` finds where such a value was given. */
 const notBuiltYet: { message: string; places: (config: Config) => Path[] }[] = [
   {
-    message: 'only the default (60) and 0 are supported yet',
-    places: ({ redis }) =>
-      [0, 60].includes(redis.failover_grace_seconds) ? [] : [['redis', 'failover_grace_seconds']],
-  },
-  {
     message: 'only one process is supported yet',
     places: ({ server }) => (server.processes === 1 ? [] : [['PROCESSES']]),
   },

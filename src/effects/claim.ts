@@ -3,7 +3,8 @@ import { randomBytes } from 'node:crypto'
 import type { RawJson } from '../json.ts'
 import { limits } from '../limits.ts'
 import { invalidRequest, Problem } from '../problems.ts'
-import { durabilityNotReached, storeUnavailable } from '../redis/client.ts'
+import { absentRefused, durabilityNotReached, storeUnavailable } from '../redis/client.ts'
+import { leaseClock, type Witness } from '../redis/witness.ts'
 import {
   type Context,
   digest,
@@ -139,6 +140,9 @@ function overBudget({ memory }: Context): Problem {
   return new Problem('memory-budget-exceeded', 'New effects are refused.', { used_bytes, budget_bytes })
 }
 
+const refuseAbsent = ({ store, durability }: Context, { keys, type }: Located): Problem =>
+  absentRefused(store.witness(keys[0])?.refusesAbsent(durability(type)))
+
 /** Tells the world what this claim was the first to notice. */
 function tell(context: Context, subject: Subject, { record, lapsed, inDoubt, status }: Decided): void {
   if (inDoubt) {
@@ -157,7 +161,12 @@ function tell(context: Context, subject: Subject, { record, lapsed, inDoubt, sta
  */
 async function withdraw(context: Context, located: Located, request: ClaimRequest, reply: ClaimReply): Promise<never> {
   if (reply.status === 'claimed' && request.claim_id === undefined) {
-    const args = { effect_id: located.effectId, token: reply.record.token, reason: 'durability-not-reached' }
+    const args = {
+      effect_id: located.effectId,
+      token: reply.record.token,
+      reason: 'durability-not-reached',
+      ...leaseClock,
+    }
     await context.store
       .run(effectRelease, located.keys, args)
       .catch((error: unknown) =>
@@ -176,13 +185,19 @@ async function prepare(context: Context, located: Located, request: ClaimRequest
   const durability = context.durability(located.type)
   const named = { max_attempts, durability: durabilityName(durability) }
   const given = { ...callerArguments(request, located, policy), ...named }
+  // In shadow mode nobody waits for our word.
+  const strict = given.policy === 'hold' && policy.mode !== 'shadow'
+  const refusesAbsent = (witness: Witness) => (strict && witness.refusesAbsent(durability) ? '1' : '')
   const once = async (gate: boolean): Promise<ClaimReply> => {
     const args = {
       ...given,
       gate: gate ? '1' : '',
+      ...leaseClock,
       // From the first try on, so that nobody is granted anything behind the answer that gave up.
-      deadline_us: clock.nowUs() + Math.round((limits.claimGrantMs + startMs - performance.now()) * 1000),
-      floor_us: clock.floorUs(),
+      deadline_us: () => clock.nowUs() + Math.round((limits.claimGrantMs + startMs - performance.now()) * 1000),
+      // A connection that is new is looked at first, and tells how far the clock of another server was.
+      floor_us: () => clock.floorUs(),
+      absent_refused: refusesAbsent,
       over_budget: memory().over ? '1' : '',
     }
     const { reply, reached } = await store.runTelling(effectClaim, located.keys, args, durability)
@@ -250,6 +265,14 @@ function refusedByBreaker(
   return circuitOpen(subject, reply.record, request.job_type, refused)
 }
 
+/** A lease from before a step of the clock ends later than its record says. */
+function asMoved({ store }: Context, { keys }: Located, reply: Decided): Decided {
+  if (reply.status !== 'in_progress') return reply
+  const { record } = reply
+  const movedMs = store.witness(keys[0])?.leaseMovedMs(record.updatedAt) ?? 0
+  return movedMs === 0 ? reply : { ...reply, record: { ...record, leaseExpiresAt: record.leaseExpiresAt + movedMs } }
+}
+
 /** Claims an effect for `request.owner`. Every row of the claim table that is neither 201 nor 200 is thrown as its problem. */
 export async function claim(context: Context, namespace: string, request: ClaimRequest): Promise<ClaimAnswer> {
   const located = context.locate(namespace, request)
@@ -261,6 +284,7 @@ export async function claim(context: Context, namespace: string, request: ClaimR
   // Whoever waits is counted when the wait has ended.
   if (!request.awaits || reply.status !== 'in_progress') context.observe.claim(located.type, outcomeOf(reply))
   const subject = await context.subject(namespace, located)
+  if (reply.status === 'absent_refused') throw refuseAbsent(context, located)
   if (reply.status === 'over_budget') throw overBudget(context)
   if (!('inDoubt' in reply)) throw refusedByBreaker(context, subject, meeting, request)
   tell(context, subject, reply)
@@ -269,5 +293,5 @@ export async function claim(context: Context, namespace: string, request: ClaimR
     return { granted: true, body: shadowBody(subject, reply.record, outcomeOf(reply)) }
   }
   if (reply.status === 'completed_now') await context.jobs.completed(subject, reply.record)
-  return answer(subject, reply, request.claim_id !== undefined)
+  return answer(subject, asMoved(context, located, reply), request.claim_id !== undefined)
 }

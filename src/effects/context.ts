@@ -6,7 +6,7 @@ import type { Events } from '../events/events.ts'
 import type { Classification, Execution } from '../failures/classify.ts'
 import type { JsonObject, RawJson } from '../json.ts'
 import { invalidRequest, Problem } from '../problems.ts'
-import type { Durability, Store } from '../redis/client.ts'
+import type { Durability, ScriptArguments, Store } from '../redis/client.ts'
 import type { Keys } from '../redis/keys.ts'
 import type { ScriptDefinition } from '../redis/scripts.ts'
 import type { DecisionLine } from '../retries/decisions.ts'
@@ -55,6 +55,8 @@ export type EffectsDependencies = {
   events: Events
   /** Throws invalid-request for a type that is not allowed. */
   typePolicy: (type: string) => TypePolicy
+  /** As `typePolicy`, of a type whose name is not judged. */
+  defaults: (type: string) => TypePolicy
   /** What an answer about an effect of this type waits for. */
   durability: (type: string) => Durability
   maxAttempts: (type: string, jobType: string | null) => number
@@ -128,7 +130,7 @@ export function createContext(dependencies: EffectsDependencies) {
     runDurably: <Argument extends string, Reply>(
       { type, keys }: Located,
       definition: ScriptDefinition<string, Argument, Reply>,
-      args: Record<Argument, string | number>,
+      args: ScriptArguments<Argument>,
     ): Promise<Reply> => store.run(definition, keys, args, dependencies.durability(type)),
 
     /** The effect at Redis's time now. */

@@ -1,4 +1,5 @@
 /** Looking at effects: one record, the list of those in flight, and how many there are. */
+import { leaseClock } from '../redis/witness.ts'
 import { limits } from '../limits.ts'
 import { invalidRequest } from '../problems.ts'
 import { type Context, type EffectName, notFound } from './context.ts'
@@ -34,15 +35,18 @@ function readCursor(cursor: string | undefined): Position {
   throw invalidRequest([{ pointer: '?cursor', message: 'is not a cursor of this list' }])
 }
 
-/** A silent holder under `hold` is uncertain at once, swept or not. */
-function listedState({ state, policy, leaseExpiresAt }: EffectRecord, nowMs: number): string {
+/** A silent holder under `hold` is uncertain at once, swept or not; a step of the clock makes nobody silent. */
+function listedState(context: Context, key: string, record: EffectRecord, nowMs: number): string {
+  const { state, policy, leaseExpiresAt, updatedAt } = record
   if (state !== 'in_progress' || nowMs < leaseExpiresAt) return state
+  const movedMs = context.store.witness(key)?.leaseMovedMs(updatedAt) ?? 0
+  if (nowMs < leaseExpiresAt + movedMs) return state
   return policy === 'hold' ? 'uncertain' : 'released'
 }
 
 /** Whoever looks at a silent holder first settles it and tells the world. */
 async function settleSilent(context: Context, subject: Subject, effectKeys: readonly string[]): Promise<void> {
-  const reply = await context.store.run(effectExpire, effectKeys, { effect_id: subject.effectId })
+  const reply = await context.store.run(effectExpire, effectKeys, { effect_id: subject.effectId, ...leaseClock })
   if (reply.status === 'expired' && reply.record.state === 'uncertain') {
     context.tellUncertain(subject, reply.record, 'lease_expired')
   }
@@ -55,7 +59,10 @@ export async function get(context: Context, namespace: string, name: EffectName)
   const read = () => context.store.run(effectRead, [effectKeys[0]], {})
   let reply = await read()
   const subject = await context.subject(namespace, located)
-  if (reply.status === 'found' && listedState(reply.record, reply.nowUs / 1000) !== reply.record.state) {
+  if (
+    reply.status === 'found' &&
+    listedState(context, effectKeys[0], reply.record, reply.nowUs / 1000) !== reply.record.state
+  ) {
     await settleSilent(context, subject, effectKeys)
     reply = await read()
   }
@@ -84,7 +91,8 @@ export async function list(context: Context, namespace: string, request: ListReq
   for (let scanned = 0; position.bucket < limits.buckets && scanned < limits.listScanMax;) {
     const { nowUs, entries } = await page(context, namespace, position, limits.listPageMax)
     for (const entry of entries) {
-      const state = listedState(entry.record, nowUs / 1000)
+      const key = context.keys.inflight(namespace, position.bucket)
+      const state = listedState(context, key, entry.record, nowUs / 1000)
       position = { bucket: position.bucket, score: entry.score, id: entry.effectId }
       if (!chosen(request, entry, state)) continue
       const subject = { namespace, effectId: entry.effectId, nowMs: nowUs / 1000 }

@@ -105,15 +105,23 @@ export const claimBody = z
   .meta({ id: 'ClaimRequest', description: 'Asks to execute an effect.' })
 
 const held = { ...effectName, fencing_token: token }
+/** Not checked further: what reports an outcome is hard to refuse. */
+const grantReference = z.string().optional().meta({
+  description: 'The one of the grant: where the store has lost the grant, it shows that there was one.',
+})
+const granted = { ...held, reference: grantReference }
 
 export const completeBody = z
-  .strictObject({ ...held, result: rawJson('Any JSON, kept and given back byte for byte; absent: null.').optional() })
+  .strictObject({
+    ...granted,
+    result: rawJson('Any JSON, kept and given back byte for byte; absent: null.').optional(),
+  })
   .superRefine(namesOneEffect)
   .meta({ id: 'CompleteRequest', description: 'The effect happened.' })
 
 export const failBody = z
   .strictObject({
-    ...held,
+    ...granted,
     error: z.unknown().meta({ description: 'A string, or an object with `message` and what else is known.' }),
     retryable: z.boolean().optional().meta({ description: 'Overrides the classification.' }),
     job_type: jobType.optional().meta({ description: 'Where the claim had none.' }),
@@ -133,7 +141,7 @@ export const releaseBody = z
   .meta({ id: 'ReleaseRequest', description: 'Gives the claim back unused.' })
 
 export const renewBody = z
-  .strictObject({ ...held, lease_seconds: leaseSeconds.optional() })
+  .strictObject({ ...granted, lease_seconds: leaseSeconds.optional() })
   .superRefine(namesOneEffect)
   .meta({ id: 'RenewRequest', description: 'Extends the lease.' })
 
@@ -206,6 +214,10 @@ export const deleteQuery = z.strictObject({
 // Answers
 
 const state = z.enum(effectStates)
+const recovered = z
+  .literal(true)
+  .optional()
+  .meta({ description: 'The store had lost the grant, and knows of it by this report.' })
 const replayed = z.literal(true).optional().meta({ description: 'The answer repeats an earlier one.' })
 const anyJson = (description: string) => z.unknown().meta({ description })
 const leaseEnd = instantField('When the lease is over, by the clock of Redis.')
@@ -249,6 +261,7 @@ export const completed = z
     effect_id: effectId,
     attempt: z.int(),
     completed_at: instantField('When it was completed.'),
+    recovered,
     replayed,
   })
   .meta({ id: 'Completed', description: 'The result is stored.' })
@@ -260,6 +273,7 @@ export const failed = z
     attempt: z.int(),
     classification: anyJson('As `/failures/classify` answers.'),
     retry: anyJson('As `/retries/decide` answers.'),
+    recovered,
     replayed,
   })
   .meta({ id: 'Failed', description: 'What the failure means, and whether and when to try again.' })
@@ -274,6 +288,7 @@ export const renewed = z
     effect_id: effectId,
     lease_expires_at: leaseEnd,
     lease_remaining_seconds: z.number(),
+    recovered,
   })
   .meta({ id: 'Renewed', description: 'The lease is extended.' })
 

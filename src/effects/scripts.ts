@@ -24,7 +24,7 @@ export type EffectRecord = {
   leaseMs: number
   retentionMs: number
   owner: string
-  /** How the last attempt ended: `''`, `lease`, `release`, `complete`, `exhausted`, or `fail:` or `resolve:` and a digest of the call. */
+  /** How the last attempt ended: `''`, `lease`, `release`, `complete`, `exhausted`, or `fail:` or `resolve:` and a digest of the call; with `+` for a lost grant. */
   ended: string
   fingerprint: string
   jobType: string
@@ -76,6 +76,12 @@ const decodeSteps = (raw: unknown): EffectStep[] =>
     ...{ at, attempt, step, by, detail },
   }))
 
+/**
+ * Arguments of the scripts that judge a lease. Where it cannot be told whether one is over they answer `'clock_unsure'`, and
+ * the store looks at the clock and asks again.
+ */
+const leaseClock = ['clock_step', 'clock_max_us'] as const
+
 const effectKeys = ['effect', 'inflight'] as const
 
 /** A claim that found, or made, a record. `lapsed`: it was the first to notice a silent holder; `inDoubt`: the attempt before ended so. */
@@ -97,7 +103,9 @@ type ClaimedOrNot = {
   record: EffectRecord
 }
 export type ClaimReply =
-  ClaimedOrNot | { status: 'gated'; lapsed: boolean; record: EffectRecord | null } | { status: 'late' | 'over_budget' }
+  | ClaimedOrNot
+  | { status: 'gated'; lapsed: boolean; record: EffectRecord | null }
+  | { status: 'late' | 'over_budget' | 'absent_refused' }
 
 export const effectClaim = defineScript({
   name: 'effect-claim',
@@ -105,12 +113,13 @@ export const effectClaim = defineScript({
   keys: effectKeys,
   coalesced: true,
   args: [
-    ...(['effect_id', 'deadline_us', 'floor_us', 'over_budget', 'gate', 'owner', 'claim', 'fingerprint'] as const),
-    ...(['lease_ms', 'retention_ms', 'policy', 'max_attempts', 'job_type', 'durability'] as const),
-    ...(['metadata', 'entity', 'has_result', 'result', 'wait'] as const),
+    ...(['effect_id', 'deadline_us', 'floor_us', 'absent_refused', 'over_budget', 'gate'] as const),
+    ...(['owner', 'claim', 'fingerprint', 'lease_ms', 'retention_ms', 'policy', 'max_attempts'] as const),
+    ...(['job_type', 'durability', 'metadata', 'entity', 'has_result', 'result', 'wait'] as const),
+    ...leaseClock,
   ],
   decode: ([status, , lapsed, inDoubt, fields]): ClaimReply => {
-    if (status === 'late' || status === 'over_budget') return { status }
+    if (status === 'late' || status === 'over_budget' || status === 'absent_refused') return { status }
     const record = fields === undefined ? null : decodeRecord(fields)
     if (status === 'gated') return { status, lapsed: lapsed === 1, record }
     assert(record)
@@ -126,35 +135,53 @@ const absent = (status: string): status is Absent['status'] => status === 'delet
 
 /** `lapsed`: this call was the first to notice a silent holder. */
 type Noticing = { lapsed: boolean }
+/** `recovered`: the store had lost the grant that was reported about. */
+type Recovering = { recovered: boolean }
 
-export type CompleteReply = (Misfit<'completed' | 'completed_before' | 'stale' | 'failed'> & Noticing) | Absent
+export type CompleteReply =
+  (Misfit<'completed' | 'completed_before' | 'stale' | 'failed' | 'settled_otherwise'> & Noticing & Recovering) | Absent
 
 export const effectComplete = defineScript({
   name: 'effect-complete',
   flags: ['allow-oom'],
   keys: effectKeys,
   coalesced: true,
-  args: ['effect_id', 'token', 'result'],
-  decode: ([status, nowUs, record, lapsed]): CompleteReply =>
-    absent(status)
-      ? { status }
-      : { status: status as 'completed', nowUs, record: decodeRecord(record), lapsed: lapsed === 1 },
+  args: ['effect_id', 'token', 'result', 'lost', 'clock_step'],
+  decode: ([status, nowUs, record, lapsed, recovered]): CompleteReply => {
+    if (absent(status)) return { status }
+    const told = { lapsed: lapsed === 1, recovered: recovered === 1 }
+    return { status: status as 'completed', nowUs, record: decodeRecord(record), ...told }
+  },
 })
 
 type Settling<Status extends string> = Misfit<Status> & { replayed: boolean }
 
 export type FailReply =
-  (Settling<'released' | 'failed' | 'uncertain' | 'stale' | 'already_settled'> & Noticing) | Absent
+  | (Settling<'released' | 'failed' | 'uncertain' | 'stale' | 'already_settled' | 'settled_otherwise'> &
+      Noticing &
+      Recovering)
+  | Absent
 
 export const effectFail = defineScript({
   name: 'effect-fail',
   flags: ['allow-oom'],
   keys: effectKeys,
   coalesced: true,
-  args: ['effect_id', 'token', 'call', 'execution', 'retryable', 'max_attempts', 'wait_ms', 'error'],
+  args: [
+    'effect_id',
+    'token',
+    'call',
+    'execution',
+    'retryable',
+    'max_attempts',
+    'wait_ms',
+    'error',
+    'lost',
+    'clock_step',
+  ],
   decode: (reply): FailReply => {
     const settling = decodeSettling<'failed'>(reply)
-    return 'record' in settling ? { ...settling, lapsed: reply[4] === 1 } : settling
+    return 'record' in settling ? { ...settling, lapsed: reply[4] === 1, recovered: reply[5] === 1 } : settling
   },
 })
 
@@ -165,7 +192,7 @@ export const effectRelease = defineScript({
   flags: ['allow-oom'],
   keys: effectKeys,
   coalesced: true,
-  args: ['effect_id', 'token', 'reason'],
+  args: ['effect_id', 'token', 'reason', ...leaseClock],
   decode: (reply): ReleaseReply => decodeSettling(reply),
 })
 
@@ -174,18 +201,19 @@ function decodeSettling<Status extends string>([status, nowUs, replayed, record]
   return { status: status as Status, nowUs, replayed: replayed === 1, record: decodeRecord(record) }
 }
 
-export type RenewReply = Misfit<'renewed' | 'stale' | 'lease_expired' | 'already_settled'> | Absent
+export type RenewReply =
+  (Misfit<'renewed' | 'stale' | 'lease_expired' | 'already_settled' | 'settled_otherwise'> & Recovering) | Absent
 
 export const effectRenew = defineScript({
   name: 'effect-renew',
   flags: ['allow-oom'],
   keys: effectKeys,
   coalesced: true,
-  args: ['effect_id', 'token', 'lease_ms'],
-  decode: ([status, nowUs, record]): RenewReply =>
+  args: ['effect_id', 'token', 'lease_ms', 'lost', ...leaseClock],
+  decode: ([status, nowUs, record, recovered]): RenewReply =>
     absent(status)
       ? { status }
-      : { status: status as Misfit<'renewed'>['status'], nowUs, record: decodeRecord(record) },
+      : { status: status as 'renewed', nowUs, record: decodeRecord(record), recovered: recovered === 1 },
 })
 
 export type ResolveReply =
@@ -198,7 +226,10 @@ export const effectResolve = defineScript({
   flags: ['allow-oom'],
   keys: effectKeys,
   coalesced: true,
-  args: ['effect_id', 'token', 'call', 'floor_us', 'resolution', 'uncertain_only', 'by', 'reason', 'body'],
+  args: [
+    ...(['effect_id', 'token', 'call', 'floor_us', 'resolution', 'uncertain_only', 'by', 'reason', 'body'] as const),
+    ...leaseClock,
+  ],
   decode: ([status, nowUs, replayed, fields, before, history, lapsed]): ResolveReply => {
     if (status === 'not_found') return { status }
     const record = decodeRecord(fields)
@@ -214,7 +245,7 @@ export const effectDelete = defineScript({
   name: 'effect-delete',
   flags: ['allow-oom'],
   keys: effectKeys,
-  args: ['effect_id', 'token', 'call'],
+  args: ['effect_id', 'token', 'call', ...leaseClock],
   decode: ([status, nowUs, record]): DeleteReply =>
     status === 'not_found'
       ? { status }
@@ -228,7 +259,7 @@ export const effectExpire = defineScript({
   flags: ['allow-oom'],
   keys: effectKeys,
   coalesced: true,
-  args: ['effect_id'],
+  args: ['effect_id', ...leaseClock],
   decode: ([status, nowUs, record]): ExpireReply =>
     status === 'gone'
       ? { status }

@@ -1,5 +1,6 @@
 /** What a person, or a worker with evidence, decides about an effect: resolve and delete. */
 import { randomUUID } from 'node:crypto'
+import { leaseClock } from '../redis/witness.ts'
 import type { Actor } from '../auth.ts'
 import type { RawJson } from '../json.ts'
 import { invalidRequest, type Problem } from '../problems.ts'
@@ -97,7 +98,7 @@ export async function resolve(
 
   async function perform() {
     const clock = await context.store.clock(keys[0])
-    const given = { ...args, floor_us: clock.floorUs() }
+    const given = { ...args, ...leaseClock, floor_us: () => clock.floorUs() }
     const reply = await context.runDurably(located, effectResolve, given)
     if (reply.status !== 'resolved') throw resolveRefusal(reply, subject)
     return reply
@@ -124,7 +125,7 @@ export async function remove(context: Context, namespace: string, request: Delet
   const { effectId, keys } = located
   const subject = await context.subject(namespace, located)
   const before = await readBefore(context, subject, keys[0])
-  const args = { effect_id: effectId, token: request.fencing_token ?? '', call: digest(randomUUID()) }
+  const args = { effect_id: effectId, token: request.fencing_token ?? '', call: digest(randomUUID()), ...leaseClock }
 
   async function perform(): Promise<void> {
     const reply = await context.runDurably(located, effectDelete, args)

@@ -3,6 +3,7 @@ import { randomUUID } from 'node:crypto'
 import type { Logger } from 'pino'
 import { limits } from '../limits.ts'
 import { leaseHold } from '../redis/lease.ts'
+import { leaseClock } from '../redis/witness.ts'
 import type { Context } from './context.ts'
 import { parseEffectId } from './identity.ts'
 import { effectDue, effectExpire } from './scripts.ts'
@@ -42,7 +43,7 @@ export function createSweep(context: Context, namespaces: readonly string[], log
     const parts = parseEffectId(effectId)
     if (!parts) return false
     const { effect, inflight } = keys.effect(namespace, parts.bucket, effectId)
-    const reply = await store.run(effectExpire, [effect, inflight], { effect_id: effectId })
+    const reply = await store.run(effectExpire, [effect, inflight], { effect_id: effectId, ...leaseClock })
     if (reply.status !== 'expired') return false
     if (reply.record.state === 'uncertain') {
       const subject = { namespace, effectId, nowMs: reply.nowUs / 1000 }

@@ -17,9 +17,9 @@ type StoreEvent =
   | { event: 'memory.budget'; used_bytes: number; budget_bytes: number; percent: number }
   | { event: 'store.trouble'; reason: string }
   | { event: 'store.recovered'; silent_seconds: number }
-  | { event: 'store.changed'; detail: string }
-  | { event: 'store.reset'; detail: string }
-  | { event: 'store.clock_stepped'; step_seconds: number }
+  | { event: 'store.changed'; node: string; change: string; changed_at: string; detail: string }
+  | { event: 'store.reset'; node: string; changed_at?: string; detail: string; acknowledge_needed: boolean }
+  | { event: 'store.clock_stepped'; node: string; step_seconds: number }
 
 /**
  * One event. Members beside these are facts about it, such as `failure_count` of a breaker. It happens when it is

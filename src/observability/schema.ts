@@ -1,5 +1,6 @@
 /** Shapes of the answers about the service itself; snake_case, as callers see them. */
 import { z } from 'zod'
+import { instantField, reasonField, userField } from '../http/fields.ts'
 
 const component = z
   .object({
@@ -40,6 +41,25 @@ const redis = z
   })
   .meta({ id: 'RedisState', description: 'The Redis behind the service; null where it has not answered yet.' })
 
+export const storeState = z
+  .object({
+    changed_at: instantField("The last change of primary or restart that was seen, by Redis's clock.").nullable(),
+    change: z.string().nullable().meta({
+      description: '`kept` (nothing was lost), `restarted`, `promoted`, `unknown`, `reset` (it came back empty).',
+    }),
+    grace_until: instantField('Until then an effect that is absent may be refused, since it could be held.').nullable(),
+    reset_at: instantField('When the store was found empty; null once that is acknowledged.').nullable(),
+    acknowledge_needed: z
+      .boolean()
+      .meta({ description: 'Claims of absent effects are refused until an operator looks.' }),
+    remedy: z.string().nullable().meta({ description: 'What to do about it; null where nothing is refused.' }),
+  })
+  .meta({ id: 'StoreState', description: 'Whether the store may have lost something.' })
+
+export const acknowledgeBody = z
+  .strictObject({ reason: reasonField, user: userField.optional() })
+  .meta({ id: 'AcknowledgeRequest', description: 'A person has looked at a store that came back empty.' })
+
 const inFlight = z.object({ in_progress: z.int(), uncertain: z.int() }).meta({ id: 'InFlight' })
 
 export const system = z
@@ -48,6 +68,7 @@ export const system = z
     uptime_seconds: z.number(),
     processes: z.int().meta({ description: 'Processes behind this port.' }),
     redis,
+    store: storeState,
     checks: z.array(component),
     effects: z
       .record(z.string(), inFlight)

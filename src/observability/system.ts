@@ -3,6 +3,7 @@ import { version } from '../paths.ts'
 import type { Inspection } from '../redis/inspect.ts'
 import type { Counts } from './counts.ts'
 import type { createHealth } from './health.ts'
+import type { StoreState } from './store-state.ts'
 
 export type SystemDependencies = {
   health: ReturnType<typeof createHealth>
@@ -12,13 +13,14 @@ export type SystemDependencies = {
   /** Job types of a namespace whose breaker is not closed. */
   /** Null where Redis cannot say in time. */
   breakersNotClosed: (namespace: string) => Promise<string[] | null>
+  store: Pick<StoreState, 'read'>
   /** Whether the service runs its own Redis. */
   privateRedis: boolean
   processes: number
 }
 
 export function createSystem(dependencies: SystemDependencies) {
-  const { health, inspection, counts, memory, breakersNotClosed, privateRedis, processes } = dependencies
+  const { health, inspection, counts, memory, breakersNotClosed, store, privateRedis, processes } = dependencies
   return {
     health: () => health.read(),
     /** As `GET /api/v1/system` answers, seen from one namespace. */
@@ -31,6 +33,7 @@ export function createSystem(dependencies: SystemDependencies) {
         uptime_seconds: Math.round(process.uptime()),
         processes,
         redis: { mode: privateRedis ? 'private' : mode, server, version: redisVersion, durability },
+        store: store.read(),
         checks: health.read().checks,
         effects: effects && Object.fromEntries(effects),
         breakers_not_closed: breakers,

@@ -9,9 +9,11 @@ import type { Floor, RedisClock } from './clock.ts'
 import type { StoreAddress } from './connection.ts'
 import { classifyStoreError, NotSentError, type StoreReason, type StoreTrouble } from './errors.ts'
 import type { Committed, Commitment } from './group-commit.ts'
-import { createScriptTexts, type Preludes, type RawReply, type ScriptCall, type ScriptDefinition } from './scripts.ts'
+import { createScriptTexts, type Preludes, type RawReply, type ScriptDefinition } from './scripts.ts'
 import type { StoreServer } from './server.ts'
-import { openServers, placeOf, type Servers } from './servers.ts'
+import { openServers, placeOf, type Servers, type ServersOptions } from './servers.ts'
+import type { AbsentRefusal, Witness } from './witness.ts'
+import { storeAcknowledge } from './witness-scripts.ts'
 
 /** What happens at the store, for metrics and the log; must not throw. */
 export type StoreObserver = {
@@ -24,6 +26,13 @@ export type StoreObserver = {
 export type Durability = 'primary' | Commitment
 
 export type Store = ReturnType<typeof connectStore>
+
+/** An argument of a script; a function is asked at each try, of the server that the try goes to. */
+export type ScriptArgument = string | number | ((witness: Witness) => string | number)
+export type ScriptArguments<Argument extends string> = Record<Argument, ScriptArgument>
+
+/** What is watched about the servers themselves. */
+export type StoreOptions = Pick<ServersOptions, 'witness' | 'stepMs'>
 
 /** Detail texts of `store-unavailable`, by reason. Sources: Redis 7 error replies. */
 const details: Record<StoreReason, string> = {
@@ -49,6 +58,18 @@ export function storeUnavailable(reason: StoreReason): Problem {
   return new Problem('store-unavailable', details[reason], { reason, retry_after_seconds: retryAfterSeconds() })
 }
 
+/** 503: the effect is absent, and may have been granted before the store changed. */
+export function absentRefused(refusal: AbsentRefusal | undefined): Problem {
+  const { cause = 'changed', leftMs = 0 } = refusal ?? {}
+  const seconds = cause === 'reset' ? limits.storeResetRetryAfterSeconds : Math.ceil(leftMs / 1000)
+  const members = { reason: 'failing_over', retry_after_seconds: seconds + retryAfterSeconds() }
+  const detail =
+    cause === 'reset'
+      ? 'The store came back empty, so this effect may have happened: an operator must look and acknowledge that.'
+      : 'The server of the store has changed, so this effect may be held by somebody although it has no record.'
+  return new Problem('store-unavailable', detail, members)
+}
+
 /** 503: the script ran, and too few copies of what it wrote are known. */
 export function durabilityNotReached(durability: Durability): Problem {
   const where = typeof durability === 'string' ? 'the disk' : `${durability.replicated} replicas`
@@ -67,6 +88,8 @@ type Link = {
 /** One call on its way: when it began, how often it was tried, where it goes next. */
 type Run = {
   startMs: number
+  /** Of the last try. */
+  sentMs: number
   tries: number
   outcomeUnknown: boolean
   key: string | undefined
@@ -77,10 +100,11 @@ type Run = {
   asking: boolean
 }
 
-const newRun = (key?: string): Run => ({
-  ...{ startMs: performance.now(), tries: 0, outcomeUnknown: false },
-  ...{ key, server: undefined, pinned: false, asking: false },
-})
+function newRun(key?: string): Run {
+  const startMs = performance.now()
+  const way = { key, server: undefined, pinned: false, asking: false }
+  return { startMs, sentMs: startMs, tries: 0, outcomeUnknown: false, ...way }
+}
 
 /** What to do after a failed try: pause and send again, or give up for a reason. */
 type Verdict = { again: true; pauseMs: number } | { again: false; reason: StoreReason }
@@ -140,6 +164,7 @@ async function attempt<Answer>(
     try {
       run.server = serverOf(link, run)
       if (!run.server.serving()) throw notServing
+      run.sentMs = run.tries === 0 ? run.startMs : performance.now()
       const answer = await send(run.server)
       run.server.refusal = undefined
       link.lastAnswerMs = performance.now()
@@ -173,10 +198,60 @@ function call(link: Link, key: string | undefined, name: string, ...args: string
   return attempt(link, newRun(key), ({ redis }) => redis.call(name, ...args), false)
 }
 
-async function sendScript(server: StoreServer, call: ScriptCall, asking: boolean, durability: Durability) {
-  if (durability !== 'primary' && !asking) return server.groupCommit().commit(call, durability)
-  const reply = await (asking ? server.sendAsking(call) : server.send(call))
-  return { reply, reached: durability === 'primary' }
+/** What does a script with its arguments, to be sent as often as needed. */
+function draft<Argument extends string>(
+  definition: ScriptDefinition<string, Argument, unknown>,
+  keys: readonly string[],
+  args: ScriptArguments<Argument>,
+) {
+  const valuesAt = (witness: Witness) =>
+    definition.args.map((name) => {
+      const value: ScriptArgument = args[name]
+      return typeof value === 'function' ? value(witness) : value
+    })
+  const writes = !definition.flags.includes('no-writes')
+
+  return {
+    writes,
+    /** Nothing is written over a connection before the server at its end was looked at. */
+    async send(server: StoreServer): Promise<Committed> {
+      const { witness, redis } = server
+      if (writes && !witness.admits(redis)) await witness.admit(redis)
+      return { reply: await server.send({ definition, keys, values: valuesAt(witness) }), reached: true }
+    },
+    sendDurably(server: StoreServer, durability: Commitment): Promise<Committed> {
+      const call = {
+        ...{ definition, keys },
+        /** Read when the script is sent: until then the connection may have changed. */
+        get values() {
+          return valuesAt(server.witness)
+        },
+      }
+      return server.groupCommit().commit(call, durability)
+    },
+    /** To a server that the slot is on its way to; what may have been lost is known of the one that it comes from. */
+    async sendAsking(server: StoreServer, from: StoreServer, durability: Durability): Promise<Committed> {
+      const reply = await server.sendAsking({ definition, keys, values: valuesAt(from.witness) })
+      return { reply, reached: durability === 'primary' }
+    },
+  }
+}
+
+/** A script that cannot tell whether a lease is over is sent again with what the clock was seen to be. */
+async function untilSure(link: Link, way: Run, send: () => Promise<Committed>) {
+  for (let tries = 1; ; tries++) {
+    const { reply, reached } = await send()
+    const raw = reply as RawReply
+    const { clock, witness, redis } = way.server as StoreServer
+    clock.saw(raw[1], way.sentMs)
+    // The others are told of a step at once.
+    if (clock.jump().us !== 0) witness.look(redis).catch(() => undefined)
+    if (raw[0] !== 'clock_unsure') return { raw, reached }
+    if (tries === limits.storeClockTriesMax) {
+      link.observer.trouble('busy')
+      throw storeUnavailable('busy')
+    }
+  }
 }
 
 /** Runs a script; `reached`: whether its durability was. `keys` are in the order of the definition, `args` by name; absent text is `''`. */
@@ -184,19 +259,20 @@ async function run<Key extends string, Argument extends string, Reply>(
   link: Link,
   definition: ScriptDefinition<Key, Argument, Reply>,
   keys: readonly string[],
-  args: Record<Argument, string | number>,
+  args: ScriptArguments<Argument>,
   durability: Durability,
 ): Promise<{ reply: Reply; reached: boolean }> {
   if (link.scriptsRefused) {
     link.observer.trouble(link.scriptsRefused)
     throw storeUnavailable(link.scriptsRefused)
   }
-  const script: ScriptCall = { definition, keys, values: definition.args.map((name) => args[name]) }
+  const script = draft(definition, keys, args)
   const way = newRun(keys[0])
-  const send = (server: StoreServer): Promise<Committed> => sendScript(server, script, way.asking, durability)
-  const { reply, reached } = await attempt(link, way, send, !definition.flags.includes('no-writes'))
-  const raw = reply as RawReply
-  way.server?.clock.saw(raw[1])
+  const send = (server: StoreServer): Promise<Committed> => {
+    if (way.asking) return script.sendAsking(server, link.servers.of(keys[0] ?? '') ?? server, durability)
+    return durability === 'primary' ? script.send(server) : script.sendDurably(server, durability)
+  }
+  const { raw, reached } = await untilSure(link, way, () => attempt(link, way, send, script.writes))
   link.observer.answered(definition.name, (link.lastAnswerMs - way.startMs) / 1000)
   return { reply: definition.decode(raw), reached }
 }
@@ -208,7 +284,7 @@ async function clockOf(link: Link, key?: string): Promise<RedisClock> {
   const way = newRun(key)
   const reply = await attempt(link, way, ({ redis }) => redis.call('TIME'), false)
   const asked = way.server as StoreServer
-  asked.clock.saw(timeUs(reply))
+  asked.clock.saw(timeUs(reply), way.sentMs)
   return asked.clock
 }
 
@@ -221,14 +297,54 @@ async function eachPrimary(link: Link, name: string, ...args: string[]): Promise
   return Promise.all(link.servers.all().map(async (server) => ({ node: server.node, reply: await ask(server) })))
 }
 
+/** What is known of the servers themselves, and whether they are still the same. */
+function watchOf(link: Link) {
+  const { servers } = link
+  let timer: NodeJS.Timeout | undefined
+  return {
+    /** What is known of the server of `key`; undefined while a Cluster's table does not say. */
+    witness: (key: string): Witness | undefined => servers.of(key)?.witness,
+    /** What is known of each server that takes writes. */
+    witnesses: (): Witness[] => servers.all().map(({ witness }) => witness),
+    /** A person has looked at a store that came back empty. */
+    async acknowledge(): Promise<void> {
+      for (const { witness, redis } of servers.all()) {
+        await run(link, storeAcknowledge, [witness.key()], {}, 'primary')
+        // At once here; the other processes look within a second. The first may be one that had begun before.
+        for (const _ of ['begun', 'after']) await witness.look(redis).catch(() => undefined)
+      }
+    },
+    /** Looks at each server again and again, until it is closed. */
+    watch(): void {
+      timer = setInterval(() => lookAtAll(servers), limits.witnessIntervalMs)
+    },
+    close(): void {
+      clearInterval(timer)
+      servers.close()
+    },
+  }
+}
+
+function lookAtAll(servers: Servers): void {
+  for (const { redis, witness } of servers.all()) {
+    // Who cannot be asked now is asked again, and whoever needs an answer is told what is wrong.
+    if (redis.status === 'ready') witness.look(redis).catch(() => undefined)
+  }
+}
+
 /**
  * Connects and keeps connecting for ever. `preludes` holds the clock that scripts read. Errors of `run` and `call`:
  * Problem `store-unavailable` with `reason`, or `durability-not-reached`; anything else is our own mistake.
  */
-export function connectStore(address: StoreAddress, preludes: Preludes, observer: StoreObserver) {
+export function connectStore(
+  address: StoreAddress,
+  preludes: Preludes,
+  observer: StoreObserver,
+  options: StoreOptions,
+) {
   const floor: Floor = { us: 0 }
   const link: Link = {
-    servers: openServers(address, { texts: createScriptTexts(preludes), floor, events: observer }),
+    servers: openServers(address, { ...options, texts: createScriptTexts(preludes), floor, events: observer }),
     ...{ observer, scriptsRefused: undefined },
     lastAnswerMs: performance.now(),
   }
@@ -237,7 +353,7 @@ export function connectStore(address: StoreAddress, preludes: Preludes, observer
     run: async <Key extends string, Argument extends string, Reply>(
       definition: ScriptDefinition<Key, Argument, Reply>,
       keys: readonly string[],
-      args: Record<Argument, string | number>,
+      args: ScriptArguments<Argument>,
       durability: Durability = 'primary',
     ): Promise<Reply> => {
       const { reply, reached } = await run(link, definition, keys, args, durability)
@@ -248,7 +364,7 @@ export function connectStore(address: StoreAddress, preludes: Preludes, observer
     runTelling: <Key extends string, Argument extends string, Reply>(
       definition: ScriptDefinition<Key, Argument, Reply>,
       keys: readonly string[],
-      args: Record<Argument, string | number>,
+      args: ScriptArguments<Argument>,
       durability: Durability,
     ): Promise<{ reply: Reply; reached: boolean }> => run(link, definition, keys, args, durability),
     /** A plain read at any server. */
@@ -266,6 +382,6 @@ export function connectStore(address: StoreAddress, preludes: Preludes, observer
     places: () => (servers.clustered ? servers.all().map(({ node }) => placeOf(node)) : []),
     /** From now on every script is refused with this reason; undefined lifts it. */
     refuseScripts: (reason: StoreReason | undefined) => void (link.scriptsRefused = reason),
-    close: () => servers.close(),
+    ...watchOf(link),
   }
 }

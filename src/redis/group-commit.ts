@@ -85,8 +85,11 @@ async function flush(redis: Redis, send: Send, items: readonly Item[]): Promise<
   return again
 }
 
+/** Looks at the server at the end of a connection before anything is written there. */
+type Admit = (redis: Redis) => Promise<void>
+
 /** One connection, and the scripts that gather while it waits. */
-function createLane(redis: Redis, texts: ScriptTexts) {
+function createLane(redis: Redis, texts: ScriptTexts, admit: Admit) {
   const send = sender(redis, texts)
   let queue: Item[] = []
   let flushing = false
@@ -94,8 +97,13 @@ function createLane(redis: Redis, texts: ScriptTexts) {
   async function run(): Promise<void> {
     flushing = true
     while (queue.length > 0) {
-      const again = await flush(redis, send, queue.splice(0, limits.durableBatchMax))
-      queue = [...again, ...queue]
+      try {
+        await admit(redis)
+        const again = await flush(redis, send, queue.splice(0, limits.durableBatchMax))
+        queue = [...again, ...queue]
+      } catch (error) {
+        for (const { reject } of queue.splice(0)) reject(error)
+      }
     }
     flushing = false
   }
@@ -114,7 +122,7 @@ type Lane = ReturnType<typeof createLane> & { close: () => void }
 export type GroupCommit = ReturnType<typeof createGroupCommit>
 
 /** One lane for replicas and one for the disk, each connected with its first call. */
-export function createGroupCommit(address: StoreAddress, texts: ScriptTexts, place?: ServerAddress) {
+export function createGroupCommit(address: StoreAddress, texts: ScriptTexts, admit: Admit, place?: ServerAddress) {
   const lanes = new Map<string, Lane>()
   function open(): Lane {
     const patienceMs = limits.durableWaitMs + limits.storeCommandTimeoutMs
@@ -126,7 +134,7 @@ export function createGroupCommit(address: StoreAddress, texts: ScriptTexts, pla
     )
     // Told by whoever waits for its answer.
     redis.on('error', () => undefined)
-    return { ...createLane(redis, texts), close }
+    return { ...createLane(redis, texts, admit), close }
   }
   function laneOf(commitment: Commitment): Lane {
     const name = commitment === 'fsynced' ? 'fsynced' : 'replicated'

@@ -30,6 +30,7 @@ export function createMemory(store: Store, events: Events, budgetMb: number | nu
   let usedBytes = 0
   let told = 0
   let timer: NodeJS.Timeout | undefined
+  let stopped = false
 
   function tell(): void {
     const percent = budgetBytes === null ? 0 : Math.floor((usedBytes / budgetBytes) * 100)
@@ -50,14 +51,18 @@ export function createMemory(store: Store, events: Events, budgetMb: number | nu
     refresh()
       .catch((error: unknown) => log.debug({ err: error }, 'memory could not be read'))
       .finally(() => {
-        timer = setTimeout(poll, limits.memoryPollMs)
+        if (!stopped) timer = setTimeout(poll, limits.memoryPollMs)
       })
   }
 
   return {
     refresh,
     start: poll,
-    stop: () => clearTimeout(timer),
+    /** A question that is under way asks no further one. */
+    stop(): void {
+      stopped = true
+      clearTimeout(timer)
+    },
     /** What is known now; `over`: new effects are refused. */
     read: () => ({
       used_bytes: usedBytes,

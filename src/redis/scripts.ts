@@ -27,7 +27,7 @@ export type ScriptDefinition<Key extends string, Argument extends string, Reply>
 
 export type AnyScript = ScriptDefinition<string, string, unknown>
 
-/** One call of a script, ready to be sent: values in the order of the definition. */
+/** One call of a script, ready to be sent: values in the order of the definition, as they are when they are read. */
 export type ScriptCall = { definition: AnyScript; keys: readonly string[]; values: readonly (string | number)[] }
 
 /** Declares a script; a contract test compares the declaration with the header of `lua/<name>.lua`. */

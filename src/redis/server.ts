@@ -8,6 +8,8 @@ import { stayConnected, type ServerAddress, type StoreAddress } from './connecti
 import { classifyStoreError, type StoreReason } from './errors.ts'
 import { createGroupCommit, type GroupCommit } from './group-commit.ts'
 import type { AnyScript, ScriptCall, ScriptTexts } from './scripts.ts'
+import { createWitness, type Witness, type WitnessOptions } from './witness.ts'
+import { storeWitness } from './witness-scripts.ts'
 
 export type ServerEvents = {
   connection: (event: 'ready' | 'close' | 'error', detail: string) => void
@@ -37,6 +39,8 @@ export type StoreServer = {
   node: string
   redis: Redis
   clock: RedisClock
+  /** Whether this is the server that it was, and what it may have lost. */
+  witness: Witness
   /** Why the server refused the last script or connection, until it answers one. */
   refusal: StoreReason | undefined
   /** Whether what is sent now may be answered: it is connected and has not fallen silent. */
@@ -68,8 +72,12 @@ function createMoment() {
 }
 
 function watch(server: StoreServer, { connection }: ServerEvents): void {
-  const { redis } = server
-  redis.on('ready', () => connection('ready', server.node))
+  const { redis, witness } = server
+  redis.on('ready', () => {
+    connection('ready', server.node)
+    // Whoever needs it asks again, and is told what is wrong.
+    witness.look(redis).catch(() => undefined)
+  })
   redis.on('close', () => connection('close', server.node))
   redis.on('error', (error: Error) => {
     const trouble = classifyStoreError(error)
@@ -80,22 +88,28 @@ function watch(server: StoreServer, { connection }: ServerEvents): void {
   })
 }
 
+export type ServerOptions = {
+  texts: ScriptTexts
+  floor: Floor
+  events: ServerEvents
+  /** A jump of the server's clock by more is a step. */
+  stepMs: number
+  witness: Omit<WitnessOptions, 'node' | 'clock' | 'script'>
+}
+
 /** Connects and keeps connecting until it is closed. `place`: which server of a Cluster. */
-export function openServer(
-  address: StoreAddress,
-  options: { texts: ScriptTexts; floor: Floor; events: ServerEvents },
-  place?: ServerAddress,
-): StoreServer {
-  const { texts, floor, events } = options
+export function openServer(address: StoreAddress, options: ServerOptions, place?: ServerAddress): StoreServer {
+  const { texts, floor, events, stepMs } = options
   const node = place ? `${place.host}:${place.port}` : 'primary'
   const moment = createMoment()
   const connection = stayConnected(address, 'effectonce', { heard: moment.end }, place)
   const { redis, silent } = connection
   redis.on('ready', moment.end)
+  const clock = createClock(floor, stepMs)
+  const witness = createWitness({ ...options.witness, node, clock, script: texts(storeWitness) })
   let commit: GroupCommit | undefined
   const server: StoreServer = {
-    ...{ node, redis, refusal: undefined },
-    clock: createClock(floor),
+    ...{ node, redis, refusal: undefined, clock, witness },
     serving: () => redis.status === 'ready' && !silent(),
     moment: moment.wait,
     send: scriptsOn(redis, texts, place !== undefined),
@@ -105,7 +119,7 @@ export function openServer(
       await asking
       return reply
     },
-    groupCommit: () => (commit ??= createGroupCommit(address, texts, place)),
+    groupCommit: () => (commit ??= createGroupCommit(address, texts, witness.admit, place)),
     close() {
       connection.close()
       commit?.close()

@@ -6,7 +6,8 @@
 import slotOf from 'cluster-key-slot'
 import { limits } from '../limits.ts'
 import { connect, type ServerAddress, type StoreAddress } from './connection.ts'
-import { openServer, type StoreServer } from './server.ts'
+import { openServer, type ServerOptions, type StoreServer } from './server.ts'
+import type { WitnessSettings } from './witness.ts'
 
 export type Servers = {
   /** Whether keys of different hash tags may lie on different servers. */
@@ -15,6 +16,8 @@ export type Servers = {
   of: (key: string) => StoreServer | undefined
   /** All that take writes. */
   all: () => StoreServer[]
+  /** The first slot of a server of a Cluster; undefined while its table does not say. */
+  firstSlot: (node: string) => number | undefined
   /** A slot lives elsewhere: `MOVED <slot> <host>:<port>`, or `ASK …` for this one call. Answers that server. */
   redirected: (message: string, from: StoreServer) => StoreServer | undefined
   /** The table may be out of date. */
@@ -29,7 +32,8 @@ function oneServer(open: Open): Servers {
   const server = open()
   const nothing = () => undefined
   const close = () => server.close()
-  return { clustered: false, of: () => server, all: () => [server], redirected: nothing, doubt: nothing, close }
+  const where = { of: () => server, all: () => [server], firstSlot: nothing }
+  return { clustered: false, ...where, redirected: nothing, doubt: nothing, close }
 }
 
 const nameOf = ({ host, port }: ServerAddress): string => `${host}:${port}`
@@ -60,6 +64,10 @@ function createTable(open: Open, startup: readonly ServerAddress[]) {
   const known = new Map<string, ServerAddress>(startup.map((place) => [nameOf(place), place]))
   const servers = new Map<string, StoreServer>()
   const slots: (string | undefined)[] = []
+  /** As the last table said, and no single MOVED: what is known of a server is kept in its first slot. */
+  const firstSlots = new Map<string, number>()
+  /** Who was last known to have each slot, even while nobody has it. */
+  const holders: (StoreServer | undefined)[] = []
 
   function serverAt(name: string): StoreServer {
     const server = servers.get(name) ?? open(placeOf(name))
@@ -67,27 +75,37 @@ function createTable(open: Open, startup: readonly ServerAddress[]) {
     return server
   }
 
+  /** Whoever gets a slot may be the replica of the one who had it, and goes on from what was known of that one. */
+  function inherit(owner: string | undefined, slot: number): void {
+    if (owner === undefined) return
+    const [server, before] = [serverAt(owner), holders[slot]]
+    holders[slot] = server
+    if (before === undefined || before === server) return
+    server.witness.follow(before.witness)
+    server.clock.follow(before.clock)
+  }
+
   /** A server without a host in the table is the one that was asked. */
   function take(ranges: readonly SlotRange[], asked: ServerAddress): void {
-    const owners = new Set<string>()
     slots.length = 0
+    firstSlots.clear()
     for (const [first, last, ...places] of ranges) {
       const names = places.map(([host, port]) => nameOf({ host: host || asked.host, port }))
       for (const name of names) known.set(name, placeOf(name))
       const [owner] = names
       if (owner === undefined) continue
-      owners.add(owner)
+      firstSlots.set(owner, Math.min(first, firstSlots.get(owner) ?? first))
       for (let slot = first; slot <= last; slot++) slots[slot] = owner
     }
-    for (const owner of owners) serverAt(owner)
+    slots.forEach(inherit)
     for (const [name, server] of servers) {
-      if (owners.has(name)) continue
+      if (firstSlots.has(name)) continue
       servers.delete(name)
       server.close()
     }
   }
 
-  return { known, servers, slots, serverAt, take }
+  return { known, servers, slots, firstSlots, serverAt, take }
 }
 
 /** Asks one after the other who knows the table, those that own slots first, another one first each time. */
@@ -137,6 +155,7 @@ function cluster(address: ClusterAddress, open: Open): Servers {
       return owner === undefined ? undefined : table.serverAt(owner)
     },
     all: () => [...table.servers.values()],
+    firstSlot: (node) => table.firstSlots.get(node),
     redirected(message, from) {
       const [kind, slot, to] = message.split(' ')
       if (slot === undefined || to === undefined || closed) return undefined
@@ -151,8 +170,27 @@ function cluster(address: ClusterAddress, open: Open): Servers {
   }
 }
 
+export type ServersOptions = Omit<ServerOptions, 'witness'> & {
+  witness: WitnessSettings & { keyOf: (slot: number | undefined) => string }
+}
+
 /** Connects to whatever `address` names. */
-export function openServers(address: StoreAddress, options: Parameters<typeof openServer>[1]): Servers {
-  const open: Open = (place) => openServer(address, options, place)
-  return 'cluster' in address ? cluster(address, open) : oneServer(open)
+export function openServers(address: StoreAddress, options: ServersOptions): Servers {
+  const { keyOf, ...settings } = options.witness
+  const serversNow = (): Servers => servers
+  const open: Open = (place) => {
+    const key = () => {
+      if (!place) return keyOf(undefined)
+      const slot = serversNow().firstSlot(nameOf(place))
+      return slot === undefined ? undefined : keyOf(slot)
+    }
+    const others = () =>
+      serversNow()
+        .all()
+        .filter(({ node }) => place && node !== nameOf(place))
+        .flatMap(({ witness }) => witness.known()?.record.runId ?? [])
+    return openServer(address, { ...options, witness: { ...settings, key, others } }, place)
+  }
+  const servers = 'cluster' in address ? cluster(address, open) : oneServer(open)
+  return servers
 }

@@ -23,6 +23,7 @@ const parts: Record<string, string> = {
   '<namespace>': '[a-z0-9][a-z0-9_-]{0,62}',
   '<bucket>': '[0-9a-f]{2}',
   '<effect_id>': '[a-z][a-z0-9_]{0,63}\\.[0-9a-f]{64}',
+  '<slot>': '[0-9]*',
   '<job_type>': '[A-Za-z][A-Za-z0-9_.:-]{0,63}',
 }
 
@@ -89,7 +90,8 @@ async function useRetries(call: Call): Promise<void> {
 t.test('patterns of the catalogue are told apart', async (t) => {
   t.equal(new Set(keyCatalogue.map(({ pattern }) => pattern)).size, keyCatalogue.length)
   t.equal(new Set(keyCatalogue.map(({ name }) => name)).size, keyCatalogue.length)
-  for (const { pattern } of keyCatalogue) t.match(pattern, /^<prefix>:\{<namespace>(:<bucket>)?\}:/, 'one slot')
+  for (const { pattern } of keyCatalogue)
+    t.match(pattern, /^<prefix>:\{(<namespace>(:<bucket>)?|_<slot>)\}:/, 'one slot')
 })
 
 t.test('every key has one row of the catalogue, and every row its keys', async (t) => {
@@ -135,5 +137,5 @@ t.test('the prefix of every key is the configured one', async (t) => {
   await waitFor(async () => ((await redisCli(redis.port, 'KEYS', '*:sweep')) as string[]).length > 0)
   const keys = (await redisCli(redis.port, 'KEYS', '*')) as string[]
   t.ok(keys.length >= 3)
-  for (const key of keys) t.match(key, /^mine:\{default(:[0-9a-f]{2})?\}:/)
+  for (const key of keys) t.match(key, /^mine:\{(default(:[0-9a-f]{2})?|_)\}:/)
 })

@@ -4,7 +4,7 @@
  */
 import t, { type Test } from 'tap'
 import { fork, spawn } from 'node:child_process'
-import { mkdtemp, rm } from 'node:fs/promises'
+import { mkdtemp, rm, writeFile } from 'node:fs/promises'
 import os from 'node:os'
 import path from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
@@ -28,7 +28,10 @@ const here = (file: string) => fileURLToPath(new URL(file, import.meta.url))
 /** A process as an operator starts it; the arguments of this one make Node read TypeScript. */
 async function startService(t: Test, redis: RedisServer): Promise<number> {
   const dir = await mkdtemp(path.join(os.tmpdir(), 'effectonce-crowd-'))
-  const env = { ...process.env, REDIS_URL: redis.url, PORT: '0', DATA_DIR: dir, LOG_LEVEL: 'silent' }
+  // This Redis comes back empty: what that means for grants is another test's matter.
+  const CONFIG_FILE = path.join(dir, 'effectonce.yaml')
+  await writeFile(CONFIG_FILE, 'redis: { failover_grace_seconds: 0 }\n')
+  const env = { ...process.env, CONFIG_FILE, REDIS_URL: redis.url, PORT: '0', DATA_DIR: dir, LOG_LEVEL: 'silent' }
   const args = [...process.execArgv, here('../../src/main.ts')]
   const child = spawn(process.execPath, args, { env, cwd: dir, stdio: ['ignore', 'pipe', 'inherit'] })
   t.teardown(async () => {

@@ -38,6 +38,8 @@ export interface AppOptions {
   away?: boolean
   /** Whether the sweep and the other background work run. Default: false. */
   background?: boolean
+  /** Default: Infinity, since `moveClock` lets time pass. */
+  clockStepMs?: number
 }
 
 export type StorePlace =
@@ -98,9 +100,10 @@ export async function startApp(
   const redis = options.redis ?? (await sharedRedis())
   const place: StorePlace = options.place ?? { url: options.redisUrl ?? redis.url }
   const config = configOf(options)
+  const { clockStepMs = Infinity } = options
   const log = createLog(config.server.log_level)
   const address: StoreAddress = { ...place, username: null, password: null, tls: null }
-  const services = createServices({ config, address, log, preludes: preludes(place) })
+  const services = createServices({ config, address, log, preludes: preludes(place), clockStepMs })
   const events: ServiceEvent[] = []
   services.events.subscribe((event) => events.push(event))
   const app = await buildApp(services)

@@ -15,6 +15,7 @@ import { connectStore, type Store } from '../../src/redis/client.ts'
 import { createKeys } from '../../src/redis/keys.ts'
 import { loadPreludes } from '../../src/redis/scripts.ts'
 import { redisCli, type RedisServer, type Reply, startRedis } from './redis-server.ts'
+import { quietWatch } from './store.ts'
 
 export interface Instance {
   breakers: Breakers
@@ -58,7 +59,7 @@ export async function startInstance(
   const told: ServiceEvent[] = []
   const address = { url: (await server()).url, username: null, password: null, tls: null }
   const observer = { answered: () => void answered++, trouble: () => undefined, connection: () => undefined }
-  const store = connectStore(address, { ...preludes, clock: preludes.clock + movedClock }, observer)
+  const store = connectStore(address, { ...preludes, clock: preludes.clock + movedClock }, observer, quietWatch())
   const log = createLog('silent')
   const files = { write: () => undefined }
   const audit = createAudit({ store, keys, entriesMax: 1000, log, files, namespaces: [] })

@@ -24,6 +24,7 @@ import { createRetryMetrics } from '../../src/retries/metrics.ts'
 import { createRetries } from '../../src/retries/retries.ts'
 import { type Answer, makeKey, sharedRedis } from './app.ts'
 import { randomNamespace } from './redis-server.ts'
+import { quietWatch } from './store.ts'
 
 export interface RetryAppOptions {
   /** The configuration file's text (YAML), without `auth`. */
@@ -46,7 +47,10 @@ type Closer = { teardown(end: () => Promise<void>): void }
 function connect(config: Config, url: string) {
   const address = { url, username: null, password: null, tls: null }
   const quiet = { answered: () => undefined, trouble: () => undefined, connection: () => undefined }
-  return { store: connectStore(address, loadPreludes(), quiet), keys: createKeys(config.retry.redis.namespace) }
+  return {
+    store: connectStore(address, loadPreludes(), quiet, quietWatch()),
+    keys: createKeys(config.retry.redis.namespace),
+  }
 }
 
 function buildRetries(config: Config, { store, keys }: ReturnType<typeof connect>, around: Surroundings) {

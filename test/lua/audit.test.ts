@@ -15,6 +15,7 @@ import { connectStore, type Store, storeUnavailable } from '../../src/redis/clie
 import { createKeys } from '../../src/redis/keys.ts'
 import { loadPreludes } from '../../src/redis/scripts.ts'
 import { randomNamespace, redisCli, startRedis, waitFor } from '../helpers/redis-server.ts'
+import { quietWatch } from '../helpers/store.ts'
 import { scriptCost } from '../helpers/script-cost.ts'
 
 type TestLike = { teardown(end: () => void): void }
@@ -28,7 +29,7 @@ const quiet = { answered: () => undefined, trouble: () => undefined, connection:
 
 function open(test: TestLike): Store {
   const address = { url: redis.url, username: null, password: null, tls: null }
-  const store = connectStore(address, loadPreludes(), quiet)
+  const store = connectStore(address, loadPreludes(), quiet, quietWatch())
   test.teardown(() => store.close())
   return store
 }

@@ -2,6 +2,7 @@
 import t from 'tap'
 import { randomUUID } from 'node:crypto'
 import { effectClaim, effectExpire } from '../../src/effects/scripts.ts'
+import { leaseClock } from '../../src/redis/witness.ts'
 import { clockOffsetKey, startApp, type TestApp } from '../helpers/app.ts'
 import { effectCalls, newEffect, passing, rejected } from '../helpers/effects.ts'
 import { redisCli, type RedisServer, startRedis } from '../helpers/redis-server.ts'
@@ -16,7 +17,16 @@ async function claimScript({ services }: TestApp, effectId: string, args: object
   const { keys } = effects.context.locate('default', { effect_id: effectId })
   const clock = await store.clock()
   return store.run(effectClaim, keys, {
-    ...{ effect_id: effectId, deadline_us: clock.nowUs() + 2_000_000, floor_us: 0, over_budget: '', gate: '' },
+    ...{
+      effect_id: effectId,
+      deadline_us: clock.nowUs() + 2_000_000,
+      floor_us: 0,
+      absent_refused: '',
+      clock_step: '',
+      clock_max_us: Number.MAX_SAFE_INTEGER,
+      over_budget: '',
+      gate: '',
+    },
     ...{ owner: 'o', claim: randomUUID().slice(0, 22), fingerprint: '', lease_ms: 30_000, retention_ms: 60_000 },
     ...{ policy: 'hold', max_attempts: 3, job_type: '', durability: 'primary', metadata: '', entity: '' },
     ...{ has_result: '', result: '', wait: '' },
@@ -102,7 +112,7 @@ t.test('a lease that is alive is left alone by whoever read before that it was o
   const { effect_id, held } = await hold(newEffect(), { lease_seconds: 10 })
   const { store, effects } = app.services
   const { keys } = effects.context.locate('default', { effect_id })
-  const expire = async () => (await store.run(effectExpire, keys, { effect_id })).status
+  const expire = async () => (await store.run(effectExpire, keys, { effect_id, ...leaseClock })).status
   await renew({ ...held, lease_seconds: 100 })
   await app.moveClock(20)
   t.equal(await expire(), 'current')

@@ -9,6 +9,7 @@ import { loadPreludes } from '../../src/redis/scripts.ts'
 import { createRetryMetrics, otherJobTypes, type RetryBudget } from '../../src/retries/metrics.ts'
 import { clockOffsetKey } from '../helpers/app.ts'
 import { randomNamespace, redisCli, startRedis, waitFor } from '../helpers/redis-server.ts'
+import { quietWatch } from '../helpers/store.ts'
 import { scriptCost } from '../helpers/script-cost.ts'
 
 const redis = await startRedis(t)
@@ -30,7 +31,7 @@ function startProcess(t: { teardown(end: () => void): void }, options: Options =
   const preludes = loadPreludes()
   const address = { url: options.url ?? redis.url, username: null, password: null, tls: null }
   const observer = { answered: () => undefined, trouble: () => undefined, connection: () => undefined }
-  const store = connectStore(address, { ...preludes, clock: preludes.clock + movedClock }, observer)
+  const store = connectStore(address, { ...preludes, clock: preludes.clock + movedClock }, observer, quietWatch())
   t.teardown(store.close)
   let lost = 0
   const metrics = createRetryMetrics({

@@ -279,10 +279,6 @@ t.test('contradictions about Redis are faults, never ignored', async (t) => {
 })
 
 t.test('what is not built yet is refused by name, never ignored', async (t) => {
-  const cases: [text: string, fault: string][] = [
-    ['redis:\n  failover_grace_seconds: 30', 'c.yaml:2: redis.failover_grace_seconds: only'],
-  ]
-  for (const [text, fault] of cases) t.match(faultsOf(text), [fault])
   for (const PROCESSES of ['2', 'auto']) t.match(faultsOf('', { PROCESSES }), ['environment: PROCESSES: only one'])
   t.strictSame(faultsOf('', { PROCESSES: '1' }), [])
 })
