@@ -33,7 +33,14 @@ async function giveBack(context: Context, namespace: string, located: Located, {
   )
 }
 
-/** Sends the claim again whenever its turn has come. Throws what any claim would be refused with. */
+/** The store was in trouble and has granted nothing for certain. */
+const notExecuted = (error: unknown): boolean =>
+  error instanceof Problem && error.slug === 'store-unavailable' && error.members['reason'] !== 'outcome_unknown'
+
+/**
+ * Sends the claim again whenever its turn has come. Throws what any claim would be refused with; trouble with the store only
+ * where it may have granted the effect, or the wait is over: who has got nothing waits on.
+ */
 async function attend(
   context: Context,
   namespace: string,
@@ -43,6 +50,7 @@ async function attend(
   caller: Caller,
   endMs: number,
 ): Promise<ClaimAnswer> {
+  let turn: 'first' | 'ask' | 'over' = 'first'
   for (;;) {
     waiter.begins()
     try {
@@ -50,10 +58,13 @@ async function attend(
       if (caller.gone()) await giveBack(context, namespace, located, answer)
       return answer
     } catch (error) {
-      if (!(error instanceof Problem) || error.slug !== 'effect-in-progress') throw error
-      waiter.met(error)
+      if (error instanceof Problem && error.slug === 'effect-in-progress') waiter.met(error)
+      else if (turn === 'ask' && notExecuted(error)) waiter.failed()
+      else throw error
     }
-    if ((await waiter.park(endMs)) === 'answer') break
+    const reason = await waiter.park(endMs)
+    if (reason === 'answer') break
+    turn = reason
   }
   context.observe.claim(located.type, 'in_progress')
   throw waiter.answer()

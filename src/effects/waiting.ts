@@ -179,6 +179,24 @@ function park(turns: Turns, waiter: Waiter, endMs: number, atOnce: boolean): Pro
   })
 }
 
+/** What a claim that waits tells, and is told. */
+function seatOf(turns: Turns, waiter: Waiter) {
+  const { entry } = waiter
+  return {
+    /** Its claim is about to be sent. */
+    begins: () => void (waiter.seen = entry.wakes),
+    /** That claim was answered `in_progress`. */
+    met: (problem: Problem) => meet(turns, waiter, problem),
+    /** It was not executed: the others may wait a moment too. */
+    failed() {
+      turns.settle(waiter)
+      learn(turns, entry, 'trouble', false)
+    },
+    /** What is known of the holder that it waits for. */
+    answer: () => asOfNow(entry),
+  }
+}
+
 /** `listen`: somebody waits, so that from now on wake-ups must be heard; told more than once. */
 export function createWaiting(listen: () => void) {
   const entries = new Map<string, Entry>()
@@ -214,13 +232,8 @@ export function createWaiting(listen: () => void) {
       const waiter = enter(key)
       caller.whenGone(() => waiter.resume?.('answer'))
       return {
-        /** Its claim is about to be sent. */
-        begins: () => void (waiter.seen = waiter.entry.wakes),
-        /** That claim was answered `in_progress`. */
-        met: (problem: Problem) => meet(turns, waiter, problem),
+        ...seatOf(turns, waiter),
         park: (endMs: number) => park(turns, waiter, endMs, draining || caller.gone()),
-        /** What is known of the holder that it waits for. */
-        answer: () => asOfNow(waiter.entry),
         /** Once; `outcome` undefined where it tells the others nothing. */
         leave: (outcome: Outcome | undefined) => leave(key, waiter, outcome),
       }
