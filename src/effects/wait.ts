@@ -1,7 +1,7 @@
 /** A claim that waits for the end of what is in progress, and then asks again: for whoever would only come back to ask. */
 import { Problem } from '../problems.ts'
 import { claim, type ClaimAnswer, type ClaimRequest } from './claim.ts'
-import type { Context, Located } from './context.ts'
+import type { Context } from './context.ts'
 import { fingerprintOf } from './identity.ts'
 import { release } from './report.ts'
 import type { Caller, Outcome, Waiting } from './waiting.ts'
@@ -10,10 +10,13 @@ export type WaitingClaim = ClaimRequest & { wait_seconds?: number | undefined }
 
 type Waiter = NonNullable<ReturnType<Waiting['join']>>
 
-/** All that a claim needs that is sent more than once: of a payload its fingerprint, so that it need not be kept. */
-function lasting({ wait_seconds: _, payload, ...request }: WaitingClaim, located: Located): ClaimRequest {
+/**
+ * All that a claim needs that is sent more than once, and no more, for thousands may wait: of a payload its fingerprint, and
+ * not where the effect lies.
+ */
+function lasting({ wait_seconds: _, located: _located, payload, ...request }: WaitingClaim): ClaimRequest {
   const fingerprint = request.fingerprint ?? (payload === undefined ? undefined : fingerprintOf(payload))
-  return { ...request, located, fingerprint, awaits: true }
+  return { ...request, fingerprint, awaits: true }
 }
 
 function outcomeOf(answer: ClaimAnswer | undefined, error: unknown): Outcome | undefined {
@@ -24,12 +27,12 @@ function outcomeOf(answer: ClaimAnswer | undefined, error: unknown): Outcome | u
 }
 
 /** Nobody took the grant: the attempt does not count. One that another call was told of as well is not ours to give back. */
-async function giveBack(context: Context, namespace: string, located: Located, { body }: ClaimAnswer): Promise<void> {
+async function giveBack(context: Context, namespace: string, { body }: ClaimAnswer): Promise<void> {
   if (!('fencing_token' in body) || body.outcome !== 'claimed' || 'replayed' in body) return
-  const { fencing_token } = body
-  const given = { located, fencing_token, reason: 'the caller that waited for it has gone' }
+  const { effect_id, fencing_token } = body
+  const given = { effect_id, fencing_token, reason: 'the caller that waited for it has gone' }
   await release(context, namespace, given).catch((error: unknown) =>
-    context.log.warn({ err: error, effect_id: located.effectId }, 'a claim stays until its lease ends'),
+    context.log.warn({ err: error, effect_id }, 'a claim stays until its lease ends'),
   )
 }
 
@@ -45,7 +48,6 @@ async function attend(
   context: Context,
   namespace: string,
   request: ClaimRequest,
-  located: Located,
   waiter: Waiter,
   caller: Caller,
   endMs: number,
@@ -55,7 +57,7 @@ async function attend(
     waiter.begins()
     try {
       const answer = await claim(context, namespace, request)
-      if (caller.gone()) await giveBack(context, namespace, located, answer)
+      if (caller.gone()) await giveBack(context, namespace, answer)
       return answer
     } catch (error) {
       if (error instanceof Problem && error.slug === 'effect-in-progress') waiter.met(error)
@@ -66,8 +68,14 @@ async function attend(
     if (reason === 'answer') break
     turn = reason
   }
-  context.observe.claim(located.type, 'in_progress')
+  context.observe.claim(context.locate(namespace, request).type, 'in_progress')
   throw waiter.answer()
+}
+
+/** Undefined where nobody may wait. */
+function seat(context: Context, namespace: string, request: WaitingClaim, caller: Caller): Waiter | undefined {
+  const { type, keys } = context.locate(namespace, request)
+  return context.typePolicy(type).mode === 'shadow' ? undefined : context.waiting.join(keys[0], caller)
 }
 
 /**
@@ -83,15 +91,13 @@ export async function claimOrWait(
   const endMs = performance.now() + (request.wait_seconds ?? 0) * 1000
   const { wait_seconds = 0, ...plain } = request
   if (wait_seconds === 0 || !caller) return claim(context, namespace, plain)
-  const located = context.locate(namespace, request)
-  const waiter =
-    context.typePolicy(located.type).mode === 'shadow' ? undefined : context.waiting.join(located.keys[0], caller)
+  const waiter = seat(context, namespace, request, caller)
   if (!waiter) return claim(context, namespace, plain)
   const startMs = performance.now()
   let answer: ClaimAnswer | undefined
   let failure: unknown
   try {
-    answer = await attend(context, namespace, lasting(request, located), located, waiter, caller, endMs)
+    answer = await attend(context, namespace, lasting(plain), waiter, caller, endMs)
     return answer
   } catch (error) {
     failure = error

@@ -25,6 +25,7 @@ type Reason = 'ask' | 'over' | 'answer'
 export type Outcome = 'granted' | 'settled' | 'refused' | 'trouble'
 
 type Entry = {
+  key: string
   waiters: Set<Waiter>
   /** How often there was reason to ask again. */
   wakes: number
@@ -53,8 +54,8 @@ type Waiter = {
   resume: ((reason: Reason) => void) | undefined
 }
 
-const newEntry = (): Entry => ({
-  ...{ waiters: new Set<Waiter>(), wakes: 0, marked: -1, asking: 0, ended: false },
+const newEntry = (key: string): Entry => ({
+  ...{ key, waiters: new Set<Waiter>(), wakes: 0, marked: -1, asking: 0, ended: false },
   ...{ problem: undefined, leaseEndsMs: 0, lease: undefined, rest: undefined },
 })
 
@@ -205,15 +206,15 @@ export function createWaiting(listen: () => void) {
   let draining = false
 
   function enter(key: string): Waiter {
-    const entry = entries.get(key) ?? newEntry()
-    entries.set(key, entry)
+    const entry = entries.get(key) ?? newEntry(key)
+    entries.set(entry.key, entry)
     const waiter: Waiter = { entry, seen: 0, asked: false, slotted: false, due: undefined, resume: undefined }
     entry.waiters.add(waiter)
     count += 1
     return waiter
   }
 
-  function leave(key: string, waiter: Waiter, outcome: Outcome | undefined): void {
+  function leave(waiter: Waiter, outcome: Outcome | undefined): void {
     const { entry, asked } = waiter
     turns.settle(waiter)
     entry.waiters.delete(waiter)
@@ -221,7 +222,7 @@ export function createWaiting(listen: () => void) {
     if (entry.waiters.size > 0) return learn(turns, entry, outcome, asked)
     clearTimeout(entry.lease)
     clearTimeout(entry.rest)
-    entries.delete(key)
+    entries.delete(entry.key)
   }
 
   return {
@@ -235,7 +236,7 @@ export function createWaiting(listen: () => void) {
         ...seatOf(turns, waiter),
         park: (endMs: number) => park(turns, waiter, endMs, draining || caller.gone()),
         /** Once; `outcome` undefined where it tells the others nothing. */
-        leave: (outcome: Outcome | undefined) => leave(key, waiter, outcome),
+        leave: (outcome: Outcome | undefined) => leave(waiter, outcome),
       }
     },
     /** The effect of this key is no longer in progress. */

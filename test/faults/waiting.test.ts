@@ -37,116 +37,112 @@ async function subscribers(port: number): Promise<number> {
     .filter(Boolean).length
 }
 
-t.test('two processes on one Redis', async (t) => {
-  const redis = await startRedis(t, { args: ['--appendonly', 'yes'] })
-  const [one, two] = await Promise.all([start(t, { redis }), start(t, { redis })])
-  const both = [one, two]
+const redis = await startRedis(t, { args: ['--appendonly', 'yes'] })
+const [one, two] = await Promise.all([start(t, { redis }), start(t, { redis })])
+const both = [one, two]
 
-  t.test('a waiter is told of what happens at the other process', async (t) => {
+t.test('a waiter is told of what happens at the other process', async (t) => {
+  const effect = newEffect()
+  const { held, effect_id } = await one.hold(effect)
+  const waiter = two.attach(effect)
+  await two.waiting(1, effect_id)
+  await one.complete({ ...held, result: 1 })
+  const { answer, tookMs } = await waiter
+  t.match(answer, { status: 200, body: { result: 1 } })
+  t.ok(tookMs < soonMs)
+})
+
+t.test('of waiters at both exactly one is granted, again and again', async (t) => {
+  const effect = newEffect()
+  const { held, effect_id } = await one.hold(effect)
+  const waiters = Array.from({ length: 20 }, (_, index) => both[index % 2]!.attach(effect, { owner: `w${index}` }))
+  await Promise.all(both.map((process) => parked(process, 10)))
+  let token = held.fencing_token
+  const open = new Set(waiters)
+  for (let turn = 0; turn < 5; turn++) {
+    await one.release({ effect_id, fencing_token: token })
+    const { waiter, settled } = await Promise.race([...open].map(async (waiter) => ({ waiter, settled: await waiter })))
+    t.equal(statusOf(settled), '201 claimed')
+    token = settled.answer.body.fencing_token
+    open.delete(waiter)
+    await waitFor(() => one.services.waiting.count() + two.services.waiting.count() === open.size)
+  }
+  await two.complete({ effect_id, fencing_token: token, result: 1 })
+  t.same(new Set((await Promise.all(open)).map(statusOf)), new Set(['200 completed']))
+})
+
+t.test('nobody is missed between asking and listening, whatever the order', async (t) => {
+  const effects = Array.from({ length: 80 }, () => newEffect())
+  const settled = effects.map(async (effect, index) => {
+    const process = both[index % 2]!
+    const claim_id = randomUUID()
+    const { body } = await insist(() => process.claim({ ...effect, claim_id }))
+    const attach = (at: typeof one) => {
+      const members = { claim_id: randomUUID() }
+      return insist(async () => (await at.attach(effect, members)).answer)
+    }
+    const waiters = both.map(attach)
+    const { effect_id, fencing_token } = body
+    const completed = insist(() => one.complete({ effect_id, fencing_token, result: index }))
+    const late = attach(two)
+    await completed
+    return Promise.all([...waiters, late])
+  })
+  const startMs = performance.now()
+  const answers = (await Promise.all(settled)).flat()
+  t.same(new Set(answers.map(({ status, body }) => `${status} ${body.outcome}`)), new Set(['200 completed']))
+  t.ok(performance.now() - startMs < soonMs)
+})
+
+t.test('a lost subscription comes back, and what it missed is asked for', async (t) => {
+  for (let round = 0; round < 10; round++) {
     const effect = newEffect()
     const { held, effect_id } = await one.hold(effect)
-    const waiter = two.attach(effect)
-    await two.waiting(1, effect_id)
-    await one.complete({ ...held, result: 1 })
-    const { answer, tookMs } = await waiter
-    t.match(answer, { status: 200, body: { result: 1 } })
-    t.ok(tookMs < soonMs)
-  })
-
-  t.test('of waiters at both exactly one is granted, again and again', async (t) => {
-    const effect = newEffect()
-    const { held, effect_id } = await one.hold(effect)
-    const waiters = Array.from({ length: 20 }, (_, index) => both[index % 2]!.attach(effect, { owner: `w${index}` }))
-    await Promise.all(both.map((process) => parked(process, 10)))
-    let token = held.fencing_token
-    const open = new Set(waiters)
-    for (let turn = 0; turn < 5; turn++) {
-      await one.release({ effect_id, fencing_token: token })
-      const { waiter, settled } = await Promise.race(
-        [...open].map(async (waiter) => ({ waiter, settled: await waiter })),
-      )
-      t.equal(statusOf(settled), '201 claimed')
-      token = settled.answer.body.fencing_token
-      open.delete(waiter)
-      await waitFor(() => one.services.waiting.count() + two.services.waiting.count() === open.size)
-    }
-    await two.complete({ effect_id, fencing_token: token, result: 1 })
-    t.same(new Set((await Promise.all(open)).map(statusOf)), new Set(['200 completed']))
-  })
-
-  t.test('nobody is missed between asking and listening, whatever the order', async (t) => {
-    const effects = Array.from({ length: 80 }, () => newEffect())
-    const settled = effects.map(async (effect, index) => {
-      const process = both[index % 2]!
-      const claim_id = randomUUID()
-      const { body } = await insist(() => process.claim({ ...effect, claim_id }))
-      const attach = (at: typeof one) => {
-        const members = { claim_id: randomUUID() }
-        return insist(async () => (await at.attach(effect, members)).answer)
-      }
-      const waiters = both.map(attach)
-      const { effect_id, fencing_token } = body
-      const completed = insist(() => one.complete({ effect_id, fencing_token, result: index }))
-      const late = attach(two)
-      await completed
-      return Promise.all([...waiters, late])
-    })
-    const startMs = performance.now()
-    const answers = (await Promise.all(settled)).flat()
-    t.same(new Set(answers.map(({ status, body }) => `${status} ${body.outcome}`)), new Set(['200 completed']))
-    t.ok(performance.now() - startMs < soonMs)
-  })
-
-  t.test('a lost subscription comes back, and what it missed is asked for', async (t) => {
-    for (let round = 0; round < 10; round++) {
-      const effect = newEffect()
-      const { held, effect_id } = await one.hold(effect)
-      const waiters = [one.attach(effect), two.attach(effect)]
-      await Promise.all(both.map((process) => process.waiting(1, effect_id)))
-      await redisCli(redis.port, 'CLIENT', 'KILL', 'TYPE', 'pubsub')
-      if (round % 2 === 0) await waitFor(async () => (await subscribers(redis.port)) === 2)
-      await one.complete({ ...held, result: round })
-      for (const { answer, tookMs } of await Promise.all(waiters)) {
-        t.match(answer, { status: 200, body: { result: round } })
-        t.ok(tookMs < soonMs)
-      }
-    }
-  })
-
-  t.test('waiters outlive a restart of Redis', async (t) => {
-    const effect = newEffect()
-    const { held, effect_id } = await one.hold(effect, { lease_seconds: 60 })
     const waiters = [one.attach(effect), two.attach(effect)]
     await Promise.all(both.map((process) => process.waiting(1, effect_id)))
-    await redis.restart()
-    await waitFor(async () => (await one.complete({ ...held, result: 'kept' })).status === 200, soonMs)
-    for (const { answer } of await Promise.all(waiters)) t.match(answer, { status: 200, body: { result: 'kept' } })
-  })
-
-  t.test('who asks a dead Redis is told so, and the others wait on', async (t) => {
-    const effect = newEffect('signal_consumption')
-    const { effect_id } = await one.hold(effect, { lease_seconds: 2 })
-    const [first, second] = await one.attachInOrder(effect, 2, effect_id)
-    await redis.kill('SIGSTOP')
-    const { answer } = await first!
-    await redis.kill('SIGCONT')
-    t.match(answer, { status: 503, body: { code: 'store-unavailable', reason: 'outcome_unknown' } })
-    t.match((await second!).answer, { status: 201, body: { attempt: 2 } }, 'nothing was granted behind the 503')
-  })
-
-  t.test('a process that drains answers its waiters at once, and lets nobody wait', async (t) => {
-    const leaving = await start(t, { redis })
-    const effect = newEffect()
-    const { effect_id } = await one.hold(effect)
-    const waiters = [leaving.attach(effect), leaving.attach(effect)]
-    await leaving.waiting(2, effect_id)
-    await leaving.app.close()
+    await redisCli(redis.port, 'CLIENT', 'KILL', 'TYPE', 'pubsub')
+    if (round % 2 === 0) await waitFor(async () => (await subscribers(redis.port)) === 2)
+    await one.complete({ ...held, result: round })
     for (const { answer, tookMs } of await Promise.all(waiters)) {
-      t.match(answer, { status: 409, body: { code: 'effect-in-progress', outcome: 'in_progress', effect_id } })
-      t.ok(answer.body.lease_remaining_seconds > 0 && tookMs < soonMs)
+      t.match(answer, { status: 200, body: { result: round } })
+      t.ok(tookMs < soonMs)
     }
-    t.equal(leaving.services.waiting.join('key', { gone: () => false, whenGone: () => 0, waited: () => 0 }), undefined)
-  })
+  }
+})
+
+t.test('waiters outlive a restart of Redis', async (t) => {
+  const effect = newEffect()
+  const { held, effect_id } = await one.hold(effect, { lease_seconds: 60 })
+  const waiters = [one.attach(effect), two.attach(effect)]
+  await Promise.all(both.map((process) => process.waiting(1, effect_id)))
+  await redis.restart()
+  await waitFor(async () => (await one.complete({ ...held, result: 'kept' })).status === 200, soonMs)
+  for (const { answer } of await Promise.all(waiters)) t.match(answer, { status: 200, body: { result: 'kept' } })
+})
+
+t.test('who asks a dead Redis is told so, and the others wait on', async (t) => {
+  const effect = newEffect('signal_consumption')
+  const { effect_id } = await one.hold(effect, { lease_seconds: 2 })
+  const [first, second] = await one.attachInOrder(effect, 2, effect_id)
+  await redis.kill('SIGSTOP')
+  const { answer } = await first!
+  await redis.kill('SIGCONT')
+  t.match(answer, { status: 503, body: { code: 'store-unavailable', reason: 'outcome_unknown' } })
+  t.match((await second!).answer, { status: 201, body: { attempt: 2 } }, 'nothing was granted behind the 503')
+})
+
+t.test('a process that drains answers its waiters at once, and lets nobody wait', async (t) => {
+  const leaving = await start(t, { redis })
+  const effect = newEffect()
+  const { effect_id } = await one.hold(effect)
+  const waiters = [leaving.attach(effect), leaving.attach(effect)]
+  await leaving.waiting(2, effect_id)
+  await leaving.app.close()
+  for (const { answer, tookMs } of await Promise.all(waiters)) {
+    t.match(answer, { status: 409, body: { code: 'effect-in-progress', outcome: 'in_progress', effect_id } })
+    t.ok(answer.body.lease_remaining_seconds > 0 && tookMs < soonMs)
+  }
+  t.equal(leaving.services.waiting.join('key', { gone: () => false, whenGone: () => 0, waited: () => 0 }), undefined)
 })
 
 type Sent = { request: http.ClientRequest; status: Promise<number | string>; text: () => string }
@@ -179,118 +175,105 @@ const connections = ({ app }: Pick<TestApp, 'app'>): Promise<number> =>
     app.server.getConnections((error, count) => (error ? reject(error) : resolve(count))),
   )
 
-t.test('callers that go away', async (t) => {
-  const redis = await startRedis(t)
-  const one = await start(t, { redis })
-  const port = await listen(one)
+const port = await listen(one)
 
-  t.test('a waiter whose connection is closed is passed over', async (t) => {
-    const effect = newEffect()
-    const { held, effect_id } = await one.hold(effect)
-    const sent: Sent[] = []
-    for (const owner of ['gone', 'next', 'last']) {
-      sent.push(sendClaim(port, { ...effect, owner }))
-      await parked(one, sent.length)
-    }
-    await one.waiting(3, effect_id)
-    sent[0]?.request.destroy()
-    await parked(one, 2)
-    await one.release(held)
-    t.equal(await sent[1]?.status, 201)
-    t.match((await one.get(effect_id)).body, { owner: 'next', attempt: 1 })
-    sent[2]?.request.destroy()
-    await parked(one, 0)
-  })
-
-  t.test('a grant that finds nobody any more is given back, and the attempt does not count', async (t) => {
-    const effect = newEffect('signal_consumption')
-    const leaseMs = 1000
-    const grantedMs = performance.now()
-    const { effect_id } = await one.hold(effect, { lease_seconds: leaseMs / 1000 })
-    const { request } = sendClaim(port, effect)
-    await one.waiting(1, effect_id)
-    await redis.kill('SIGSTOP')
-    // The waiter asks when the lease is over, and is answered when Redis goes on.
-    await waitFor(() => performance.now() > grantedMs + leaseMs + 400)
-    request.destroy()
-    await waitFor(async () => (await connections(one)) === 0)
-    await redis.kill('SIGCONT')
-    const record = async () => (await one.get(effect_id)).body
-    await waitFor(async () => (await record()).state === 'released')
-    await parked(one, 0)
-    const { state, attempt, history } = await record()
-    t.same([state, attempt], ['released', 1])
-    const last = history.at(-1) as { step: string; detail: string }
-    if (last.step === 'released') t.equal(last.detail, 'the caller that waited for it has gone')
-    else t.equal(last.step, 'lease_expired', 'Redis was asked after the caller had gone')
-  })
-
-  t.test('a connection stays open for as long as its caller waits, and for the calls behind', async (t) => {
-    const agent = new http.Agent({ keepAlive: true, maxSockets: 1 })
-    const { hold } = one
-    const effect = newEffect()
-    await hold(effect, { lease_seconds: 60 })
-    const post = (body: object) =>
-      new Promise<number>((resolve, reject) => {
-        const options = { port, host: '127.0.0.1', agent, method: 'POST', path: '/api/v1/effects/claim' }
-        const request = http.request({ ...options, headers: { 'content-type': 'application/json' } }, (response) => {
-          response.resume().on('end', () => resolve(response.statusCode ?? 0))
-        })
-        request.on('error', reject).end(JSON.stringify({ owner: 'o', claim_id: randomUUID(), ...body }))
-      })
-    // Longer than the server keeps a silent connection.
-    t.equal(await post({ ...effect, wait_seconds: 11 }), 409)
-    t.equal(await post(newEffect()), 201)
-    agent.destroy()
-  })
+t.test('a waiter whose connection is closed is passed over', async (t) => {
+  const effect = newEffect()
+  const { held, effect_id } = await one.hold(effect)
+  const sent: Sent[] = []
+  for (const owner of ['gone', 'next', 'last']) {
+    sent.push(sendClaim(port, { ...effect, owner }))
+    await parked(one, sent.length)
+  }
+  await one.waiting(3, effect_id)
+  sent[0]?.request.destroy()
+  await parked(one, 2)
+  await one.release(held)
+  t.equal(await sent[1]?.status, 201)
+  t.match((await one.get(effect_id)).body, { owner: 'next', attempt: 1 })
+  sent[2]?.request.destroy()
+  await parked(one, 0)
 })
 
-t.test('a Cluster, and Sentinels', async (t) => {
-  const [cluster, sentinel] = await Promise.all([
-    startCluster(t, { primaries: 3, replicas: 1 }),
-    startSentinel(t, { replicas: 1 }),
-  ])
+t.test('a grant that finds nobody any more is given back, and the attempt does not count', async (t) => {
+  const effect = newEffect('signal_consumption')
+  const leaseMs = 1000
+  const grantedMs = performance.now()
+  const { effect_id } = await one.hold(effect, { lease_seconds: leaseMs / 1000 })
+  const { request } = sendClaim(port, effect)
+  await one.waiting(1, effect_id)
+  await redis.kill('SIGSTOP')
+  // The waiter asks when the lease is over, and is answered when Redis goes on.
+  await waitFor(() => performance.now() > grantedMs + leaseMs + 400)
+  request.destroy()
+  await waitFor(async () => (await connections(one)) === 0)
+  await redis.kill('SIGCONT')
+  const record = async () => (await one.get(effect_id)).body
+  await waitFor(async () => (await record()).state === 'released')
+  await parked(one, 0)
+  const { state, attempt, history } = await record()
+  t.same([state, attempt], ['released', 1])
+  const last = history.at(-1) as { step: string; detail: string }
+  if (last.step === 'released') t.equal(last.detail, 'the caller that waited for it has gone')
+  else t.equal(last.step, 'lease_expired', 'Redis was asked after the caller had gone')
+})
 
-  t.test(
-    'in a Cluster waiters on every server are told, also when the one that was listened to has died',
-    async (t) => {
-      const app = await start(t, { place: cluster.place })
-      const round = async (result: number) => {
-        const effects = Array.from({ length: 12 }, () => newEffect())
-        const held = await Promise.all(effects.map((effect) => app.hold(effect, { lease_seconds: 60 })))
-        const waiters = effects.map((effect) => app.attach(effect, { wait_seconds: 60 }))
-        await parked(app, effects.length)
-        return async () => {
-          const complete = async (index: number) =>
-            (await app.complete({ ...held[index]!.held, result })).status === 200
-          await Promise.all(held.map((_, index) => waitFor(() => complete(index), 30_000)))
-          for (const { answer } of await Promise.all(waiters)) t.match(answer, { status: 200, body: { result } })
-        }
-      }
-      await (
-        await round(1)
-      )()
-      const listened = async () => {
-        for (const node of cluster.primaries) if ((await subscribers(node.port)) > 0) return node
-        return undefined
-      }
-      const node = await waitFor(listened)
-      const finish = await round(2)
-      await new Promise((resolve) => setTimeout(resolve, 500)) // What was acknowledged shall be at the replica.
-      await node.kill('SIGKILL')
-      await finish()
-    },
-  )
+t.test('a connection stays open for as long as its caller waits, and for the calls behind', async (t) => {
+  const agent = new http.Agent({ keepAlive: true, maxSockets: 1 })
+  const { hold } = one
+  const effect = newEffect()
+  await hold(effect, { lease_seconds: 60 })
+  const post = (body: object) =>
+    new Promise<number>((resolve, reject) => {
+      const options = { port, host: '127.0.0.1', agent, method: 'POST', path: '/api/v1/effects/claim' }
+      const request = http.request({ ...options, headers: { 'content-type': 'application/json' } }, (response) => {
+        response.resume().on('end', () => resolve(response.statusCode ?? 0))
+      })
+      request.on('error', reject).end(JSON.stringify({ owner: 'o', claim_id: randomUUID(), ...body }))
+    })
+  // Longer than the server keeps a silent connection.
+  t.equal(await post({ ...effect, wait_seconds: 11 }), 409)
+  t.equal(await post(newEffect()), 201)
+  agent.destroy()
+})
 
-  t.test('behind Sentinels waiters are told by the new primary', async (t) => {
-    const app = await start(t, { place: sentinel.place })
-    const effect = newEffect()
-    const { held } = await app.hold(effect, { lease_seconds: 60 })
-    const waiter = app.attach(effect, { wait_seconds: 60 })
-    await parked(app, 1)
-    await new Promise((resolve) => setTimeout(resolve, 500)) // What was acknowledged shall be at the replica.
-    await sentinel.failover()
-    await waitFor(async () => (await app.complete({ ...held, result: 1 })).status === 200, 30_000)
-    t.match((await waiter).answer, { status: 200, body: { result: 1 } })
-  })
+t.test('in a Cluster waiters on every server are told, also when the one that was listened to has died', async (t) => {
+  const cluster = await startCluster(t, { primaries: 3, replicas: 1 })
+  const app = await start(t, { place: cluster.place })
+  const round = async (result: number) => {
+    const effects = Array.from({ length: 12 }, () => newEffect())
+    const held = await Promise.all(effects.map((effect) => app.hold(effect, { lease_seconds: 60 })))
+    const waiters = effects.map((effect) => app.attach(effect, { wait_seconds: 60 }))
+    await parked(app, effects.length)
+    return async () => {
+      const complete = async (index: number) => (await app.complete({ ...held[index]!.held, result })).status === 200
+      await Promise.all(held.map((_, index) => waitFor(() => complete(index), 30_000)))
+      for (const { answer } of await Promise.all(waiters)) t.match(answer, { status: 200, body: { result } })
+    }
+  }
+  await (
+    await round(1)
+  )()
+  const listened = async () => {
+    for (const node of cluster.primaries) if ((await subscribers(node.port)) > 0) return node
+    return undefined
+  }
+  const node = await waitFor(listened)
+  const finish = await round(2)
+  await new Promise((resolve) => setTimeout(resolve, 500)) // What was acknowledged shall be at the replica.
+  await node.kill('SIGKILL')
+  await finish()
+})
+
+t.test('behind Sentinels waiters are told by the new primary', async (t) => {
+  const sentinel = await startSentinel(t, { replicas: 1 })
+  const app = await start(t, { place: sentinel.place })
+  const effect = newEffect()
+  const { held } = await app.hold(effect, { lease_seconds: 60 })
+  const waiter = app.attach(effect, { wait_seconds: 60 })
+  await parked(app, 1)
+  await new Promise((resolve) => setTimeout(resolve, 500)) // What was acknowledged shall be at the replica.
+  await sentinel.failover()
+  await waitFor(async () => (await app.complete({ ...held, result: 1 })).status === 200, 30_000)
+  t.match((await waiter).answer, { status: 200, body: { result: 1 } })
 })
