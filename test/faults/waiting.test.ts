@@ -38,7 +38,9 @@ async function subscribers(port: number): Promise<number> {
 }
 
 const redis = await startRedis(t, { args: ['--appendonly', 'yes'] })
-const [one, two] = await Promise.all([start(t, { redis }), start(t, { redis })])
+// Redis is stopped, started and hung here: what it may have lost is another test's matter.
+const config = 'redis: {failover_grace_seconds: 0}'
+const [one, two] = await Promise.all([start(t, { redis, config }), start(t, { redis, config })])
 const both = [one, two]
 
 t.test('a waiter is told of what happens at the other process', async (t) => {
@@ -132,7 +134,7 @@ t.test('who asks a dead Redis is told so, and the others wait on', async (t) => 
 })
 
 t.test('a process that drains answers its waiters at once, and lets nobody wait', async (t) => {
-  const leaving = await start(t, { redis })
+  const leaving = await start(t, { redis, config })
   const effect = newEffect()
   const { effect_id } = await one.hold(effect)
   const waiters = [leaving.attach(effect), leaving.attach(effect)]
