@@ -198,6 +198,12 @@ export function redisCli(port: number, ...args: (string | number)[]): Promise<Re
   })
 }
 
+/** What calls have stored: every key but the one where the service keeps which server this is. */
+export async function storedKeys(port: number): Promise<string[]> {
+  const keys = (await redisCli(port, 'KEYS', '*')) as string[]
+  return keys.filter((key) => !key.endsWith(':witness'))
+}
+
 function encode(args: (string | number)[]): string {
   const bulk = args.map(String).map((text) => `$${Buffer.byteLength(text)}\r\n${text}\r\n`)
   return `*${args.length}\r\n${bulk.join('')}`

@@ -6,7 +6,7 @@ import type { AddressInfo } from 'node:net'
 import net from 'node:net'
 import { type Answer, makeKey, startApp } from '../helpers/app.ts'
 import { effectCalls, newEffect } from '../helpers/effects.ts'
-import { randomNamespace, redisCli, startRedis } from '../helpers/redis-server.ts'
+import { randomNamespace, startRedis, storedKeys } from '../helpers/redis-server.ts'
 
 const claimUrl = '/api/v1/effects/claim'
 const anyId = `order_placement.${'0a'.repeat(32)}`
@@ -109,7 +109,7 @@ t.test('bad input is refused by name, is never a 500, and stores nothing', async
     const pointers = (answer.body.errors ?? []).map((error: { pointer: string }) => error.pointer)
     if (pointer !== undefined) t.ok(pointers.includes(pointer), `${name}: ${JSON.stringify(pointers)}`)
   }
-  t.equal(await redisCli(redis.port, 'DBSIZE'), 0)
+  t.same(await storedKeys(redis.port), [])
 })
 
 t.test('the other calls refuse what they do not know as well', async (t) => {
@@ -143,7 +143,7 @@ t.test('the other calls refuse what they do not know as well', async (t) => {
       `${pointer} in ${JSON.stringify(answer.body.errors)}`,
     )
   }
-  t.equal(await redisCli(redis.port, 'DBSIZE'), 0)
+  t.same(await storedKeys(redis.port), [])
 })
 
 t.test('the largest allowed input is taken', async (t) => {

@@ -419,7 +419,7 @@ t.test('require_safe refuses to start on a Redis that keeps nothing, and says wh
 t.test('SIGTERM: readyz says so while the door is still open, then the process ends well', async (t) => {
   const redis = await startRedis(t, { args: safeArgs })
   const { url, signal, ended, said } = await startProcess(t, redis, 'redis: {require_safe: true}')
-  await waitFor(() => said().includes('listens'), 20_000)
+  await waitFor(() => said().includes('listens'), 60_000)
   t.match(said(), /redis +redis:\/\/127\.0\.0\.1:\d+; redis 7\.\d+\.\d+, aof_always/)
   t.equal((await fetch(`${url}/readyz`)).status, 200)
   signal('SIGTERM')
