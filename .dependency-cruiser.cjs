@@ -3,7 +3,7 @@
  * in by src/services.ts; it may import the other's types. Events and the shared files at the top of src/ are everyone's.
  */
 const concepts = '^src/(effects|breakers|failures|retries|audit)/'
-const composers = ['^src/main[.]ts$', '^src/app[.]ts$', '^src/services[.]ts$']
+const composers = ['^src/main[.]ts$', '^src/serve[.]ts$', '^src/app[.]ts$', '^src/services[.]ts$']
 
 module.exports = {
   forbidden: [
@@ -56,7 +56,7 @@ module.exports = {
       comment: 'Routes and concepts receive what they need. Its type may be imported.',
       severity: 'error',
       from: { path: '^(src|routes)/', pathNot: composers },
-      to: { path: ['^src/app[.]ts$', '^src/services[.]ts$'], dependencyTypesNot: ['type-only'] },
+      to: { path: ['^src/serve[.]ts$', '^src/app[.]ts$', '^src/services[.]ts$'], dependencyTypesNot: ['type-only'] },
     },
     {
       name: 'routes-do-not-touch-the-store',

@@ -9,7 +9,7 @@ import * as examples from './examples/system.ts'
 
 const tag = 'operations'
 
-export function systemRoutes(declare: Declare, system: System, store: StoreState, { registry }: Metrics): void {
+export function systemRoutes(declare: Declare, system: System, store: StoreState, { registry, text }: Metrics): void {
   declareHealth(declare, system)
   declareAcknowledge(declare, store)
   declare(
@@ -19,7 +19,7 @@ export function systemRoutes(declare: Declare, system: System, store: StoreState
       url: '/metrics',
       role: 'metrics',
       tag,
-      summary: 'Metrics for Prometheus, over all namespaces',
+      summary: 'Metrics for Prometheus, over all namespaces and all processes behind this port',
       description: 'Any API key, unless `auth.metrics_anonymous` is set.',
       answers: {
         200: {
@@ -32,7 +32,7 @@ export function systemRoutes(declare: Declare, system: System, store: StoreState
     },
     async ({ reply }) => {
       void reply.type(registry.contentType)
-      return { status: 200, body: await registry.metrics() }
+      return { status: 200, body: await text() }
     },
   )
   declare(

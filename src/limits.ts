@@ -43,6 +43,16 @@ export const limits = {
   requestReceiveTimeoutMs: 10_000,
   drainTimeoutMs: 15_000,
   drainNoticeMs: 1000,
+  drainIdlePollMs: 100,
+  drainCallsMs: 4000,
+
+  // Processes behind one port
+  processesMax: 256,
+  workerStartsMax: 5,
+  workerSteadyMs: 10_000,
+  workerPauseMs: 100,
+  workerPauseMaxMs: 5000,
+  metricsGatherMs: 1000,
 
   // Effects
   effectTypeCharsMax: 64,
@@ -153,13 +163,13 @@ export const limits = {
 
   // The log
   logWriteCharsMax: 16 * 1024,
+  logPipeCharsMax: 4096,
   logQueueBytesMax: 16 * 1024 * 1024,
   logFlushMs: 100,
 
   // Configuration file
   configFileBytesMax: 1024 * 1024,
   configNameCharsMax: 128,
-  processesMax: 256,
   portMax: 65_535,
   graceSecondsMax: 3600,
   resultBytesMax: 1024 * 1024,
@@ -183,9 +193,11 @@ assert(
   limits.batchBeginMs + limits.claimGrantMs <= limits.batchAnswerMs,
   'whoever sent a claim waits when it is granted',
 )
-assert(limits.drainNoticeMs + limits.requestDeadlineMs < limits.drainTimeoutMs, 'a drain lets calls finish')
+assert(limits.requestDeadlineMs < limits.drainCallsMs, 'a drain lets calls finish')
+assert(limits.drainNoticeMs + limits.drainCallsMs < limits.drainTimeoutMs)
 assert(limits.storeCommandTimeoutMs < limits.storeDeadlineMs)
 assert(limits.storePatienceTickMs * 4 < limits.storeCommandTimeoutMs, 'the socket is looked at several times before')
+assert(limits.metricsGatherMs + limits.countsWaitMs < limits.handlerDeadlineMs)
 assert(
   limits.claimGrantMs <= limits.storeDeadlineMs - limits.storeCommandTimeoutMs - limits.storeRetryPauseMs,
   'whoever sent a claim still waits when it is granted: no try begins that could not end within storeDeadlineMs',

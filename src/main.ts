@@ -1,16 +1,21 @@
-/** The process: load the configuration, connect (or start the private Redis), listen, drain on SIGTERM. */
-import type { FastifyInstance } from 'fastify'
-import type { AddressInfo } from 'node:net'
-import { setTimeout as sleep } from 'node:timers/promises'
+/**
+ * The process: load the configuration, start the private Redis if there is one, then serve; or, where there shall be
+ * several, lead those that do. Ends on SIGTERM and SIGINT when all calls are answered. Read first.
+ */
+import cluster from 'node:cluster'
+import { availableParallelism } from 'node:os'
+import { isatty } from 'node:tty'
 import type { Logger } from 'pino'
-import { buildApp } from './app.ts'
-import { type Config, ConfigError, describeBinding, loadConfig, usesPrivateRedis } from './config.ts'
+import { type Config, ConfigError, loadConfig, usesPrivateRedis } from './config.ts'
 import { limits } from './limits.ts'
-import { unfit } from './observability/health.ts'
 import { createLog, surviveFaults } from './observability/log.ts'
-import { type PrivateServer, PrivateServerError, startPrivateServer } from './redis/private-server.ts'
+import { alone } from './processes/fellows.ts'
+import type { Farewell, Where } from './processes/messages.ts'
+import { createPrimary, WorkerError } from './processes/primary.ts'
+import { joinPrimary } from './processes/worker.ts'
 import type { StoreAddress } from './redis/connection.ts'
-import { createServices, type Services } from './services.ts'
+import { type PrivateServer, PrivateServerError, startPrivateServer } from './redis/private-server.ts'
+import { serve, type Serving, UnfitRedisError } from './serve.ts'
 
 /** For people: where Redis is, without secrets. */
 function placeOf({ redis, server }: Config, privateServer: PrivateServer | undefined): string {
@@ -23,66 +28,33 @@ function placeOf({ redis, server }: Config, privateServer: PrivateServer | undef
 
 /** Where Redis is: as configured, or the private server's socket. */
 function addressOf(config: Config, server: PrivateServer | undefined): StoreAddress {
-  const { url, sentinels, name, sentinel_password, cluster, username, password, tls } = config.redis
+  const { url, sentinels, name, sentinel_password, cluster: servers, username, password, tls } = config.redis
   if (server) return { url: `unix://${server.socketPath}`, username: null, password: null, tls: null }
   const credentials = { username, password, tls }
   if (sentinels !== null) return { ...credentials, sentinels, name: name ?? '', sentinel_password }
-  return cluster === null ? { ...credentials, url: url ?? '' } : { ...credentials, cluster }
+  return servers === null ? { ...credentials, url: url ?? '' } : { ...credentials, cluster: servers }
 }
 
-/** What a person who starts it wants to see first. */
-function greet({ config, inspector }: Services, app: FastifyInstance, server: PrivateServer | undefined): void {
-  const { port } = app.server.address() as AddressInfo
-  const { url, warning } = describeBinding(config, port)
-  const known = inspector.latest()
-  const state = known ? `${known.server} ${known.version}, ${known.durability}` : 'does not answer yet'
-  const warnings = (known?.checks ?? []).flatMap(({ status, detail, remedy }) =>
-    status === 'ok' ? [] : [`${detail} ${remedy ?? ''}`],
-  )
-  const lines = [
-    `Effectonce listens on ${url}`,
-    `  docs    ${url}/docs`,
-    `  redis   ${placeOf(config, server)}; ${state}`,
-    ...[...(warning === null ? [] : [warning]), ...warnings].map((text) => `  warning ${text}`),
-  ]
-  process.stdout.write(`${lines.join('\n')}\n`)
-}
+const whereOf = (config: Config, server: PrivateServer | undefined): Where => ({
+  address: addressOf(config, server),
+  place: placeOf(config, server),
+})
 
-/** This Redis may not be used; `message` is for the person who started the service. */
-class UnfitRedisError extends Error {}
+type Stop = (why: string, exitCode: number, farewell?: Farewell) => void
 
-/** Waits a moment for Redis and refuses one that is unfit. An absent one is no reason: the service waits for it. */
-async function checkRedis({ inspector, config }: Services): Promise<void> {
-  const inspection = await inspector.atStart(limits.storeDeadlineMs)
-  const faults = inspection && unfit(inspection, config.redis.require_safe)
-  if (faults !== undefined) throw new UnfitRedisError(`This Redis is not fit for the service:\n${faults}`)
-}
-
-/** Tells load balancers, stops taking calls, answers those under way, then lets go of Redis. */
-async function drain(
-  app: FastifyInstance,
-  services: Services,
-  server: PrivateServer | undefined,
-  noticeMs: number,
-): Promise<void> {
-  services.health.drain()
-  await sleep(noticeMs)
-  await app.close()
-  await services.stop()
-  await server?.stop()
-}
-
-type Stop = (why: string, exitCode: number, noticeMs?: number) => void
-
-/** Answers the function that begins the drain, once; `why` is logged. A person at a terminal is not kept waiting. */
-function stopOnSignals(log: Logger, drainAll: (noticeMs: number) => Promise<void>): Stop {
+/** Answers the function that begins the drain, once; `why` is logged. */
+function createStop(log: Logger, drain: (farewell: Farewell) => Promise<void>): Stop {
   let stopping = false
-  const begin: Stop = (why, exitCode, noticeMs = 0) => {
+  return (why, exitCode, farewell = { noticeMs: 0, replaced: false }) => {
     if (stopping) return
     stopping = true
     log.info({ why }, 'draining')
-    setTimeout(() => process.exit(1), limits.drainTimeoutMs).unref()
-    drainAll(noticeMs).then(
+    const tooLong = (): void => {
+      log.error({ seconds: limits.drainTimeoutMs / 1000 }, 'the drain takes too long')
+      process.exit(1)
+    }
+    setTimeout(tooLong, limits.drainTimeoutMs).unref()
+    drain(farewell).then(
       () => process.exit(exitCode),
       (error: unknown) => {
         log.error({ err: error }, 'the drain failed')
@@ -90,37 +62,127 @@ function stopOnSignals(log: Logger, drainAll: (noticeMs: number) => Promise<void
       },
     )
   }
-  process.on('SIGTERM', () => begin('SIGTERM', 0, limits.drainNoticeMs))
-  process.on('SIGINT', () => begin('SIGINT', 0))
-  return begin
 }
 
-async function main(): Promise<void> {
-  const config = loadConfig()
-  const log = createLog(config.server.log_level)
-  const server = usesPrivateRedis(config.redis)
-    ? await startPrivateServer({ dataDir: config.server.data_dir, log })
-    : undefined
-  const services = createServices({ config, address: addressOf(config, server), log })
-  const app = await buildApp(services)
-  const stop = stopOnSignals(log, (noticeMs) => drain(app, services, server, noticeMs))
+/** SIGTERM leaves load balancers a moment to turn away; a person at a terminal is not kept waiting. */
+function stopOnSignals(stop: Stop): void {
+  process.on('SIGTERM', () => stop('SIGTERM', 0, { noticeMs: limits.drainNoticeMs, replaced: false }))
+  process.on('SIGINT', () => stop('SIGINT', 0))
+}
+
+function stopWithRedis(stop: Stop, server: PrivateServer | undefined): void {
   void server?.exited.then(({ requested }) => {
     if (!requested) stop('the private Redis has ended', 1)
   })
-  surviveFaults(log, services.metrics)
-  await checkRedis(services)
-  services.start()
-  const { host, port } = config.server
-  await app.listen({ host, port, backlog: limits.listenBacklogMax })
-  greet(services, app, server)
 }
+
+/** The only process behind its port. */
+async function serveAlone(config: Config, log: Logger, server: PrivateServer | undefined): Promise<void> {
+  const started: { serving?: Serving } = {}
+  const stop = createStop(log, async (farewell) => {
+    await started.serving?.drain(farewell)
+    await server?.stop()
+  })
+  stopOnSignals(stop)
+  stopWithRedis(stop, server)
+  const { port } = config.server
+  const serving = await serve({ config, where: whereOf(config, server), port, processes: 1, fellows: alone, log })
+  started.serving = serving
+  process.stdout.write(serving.greeting)
+}
+
+/** Two stores at the same time would grant one effect twice. */
+function refuseOtherStore(running: Config, next: Config): void {
+  const storeOf = ({ redis: { url, sentinels, name, cluster: servers }, retry }: Config) =>
+    JSON.stringify({ url, sentinels, name, servers, namespace: retry.redis.namespace })
+  if (storeOf(running) === storeOf(next)) return
+  throw new ConfigError(['Where Redis is, and retry.redis.namespace, change only with a stop and a start.'])
+}
+
+/** SIGHUP reads the configuration again and replaces the workers. A terminal that closes sends it too, and is gone then. */
+function restartOnSignal(log: Logger, config: Config, restart: (next: Config) => void, stop: Stop): void {
+  const atTerminal = isatty(0)
+  process.on('SIGHUP', () => {
+    if (atTerminal && !isatty(0)) return stop('the terminal has closed', 0)
+    try {
+      const next = loadConfig()
+      refuseOtherStore(config, next)
+      restart(next)
+    } catch (error) {
+      log.error({ err: error }, 'this configuration cannot be used; the running one stays')
+    }
+  })
+}
+
+/** The primary process of `count` workers. */
+async function lead(config: Config, log: Logger, server: PrivateServer | undefined, count: number): Promise<void> {
+  const giveUp = (why: string): void => {
+    process.stderr.write(`${why}\n`)
+    stop('worker processes cannot start', 1)
+  }
+  const primary = createPrimary({ config, whereOf: (next) => whereOf(next, server), count, log, giveUp })
+  const stop = createStop(log, async ({ noticeMs }) => {
+    await primary.drain(noticeMs)
+    await server?.stop()
+  })
+  surviveFaults(log, { fault: () => undefined })
+  stopOnSignals(stop)
+  restartOnSignal(log, config, primary.restart, stop)
+  stopWithRedis(stop, server)
+  process.stdout.write((await primary.start()) ?? '')
+}
+
+/** One of several behind a port, led by a primary process. */
+async function work(): Promise<void> {
+  let serving: Serving | undefined
+  // Until there is something to let go of.
+  let stop: Stop = () => process.exit(0)
+  const primary = joinPrimary({
+    drain(farewell) {
+      if (!farewell.replaced) serving?.unready()
+      stop('the primary process asks for it', 0, farewell)
+    },
+    own: () => serving?.registry,
+  })
+  // Ctrl-C and the end of a terminal reach every process; the primary knows what to do then.
+  for (const signal of ['SIGINT', 'SIGHUP']) process.on(signal, () => undefined)
+  const { worker, uptimeSeconds, ...orders } = await primary.orders
+  const log = createLog(orders.config.server.log_level, worker)
+  stop = createStop(log, async (farewell) => {
+    await serving?.drain(farewell)
+    await primary.farewell()
+  })
+  process.on('SIGTERM', () => stop('SIGTERM', 0, { noticeMs: limits.drainNoticeMs, replaced: true }))
+  try {
+    serving = await serve({ ...orders, fellows: primary.fellows(uptimeSeconds), log })
+  } catch (error) {
+    await primary.tell({ type: 'failed', message: messageOf(error) })
+    process.exit(1)
+  }
+  await primary.tell({ type: 'serving', port: serving.port, greeting: serving.greeting })
+}
+
+async function main(): Promise<void> {
+  if (cluster.isWorker) return work()
+  const config = loadConfig()
+  const { log_level, data_dir, processes } = config.server
+  const log = createLog(log_level)
+  const server = usesPrivateRedis(config.redis) ? await startPrivateServer({ dataDir: data_dir, log }) : undefined
+  const count = processes === 'auto' ? availableParallelism() : processes
+  return count === 1 ? serveAlone(config, log, server) : lead(config, log, server, count)
+}
+
+/** What a person can mend: a port that is taken, an address that is not ours. */
+const plainCodes = ['EADDRINUSE', 'EADDRNOTAVAIL', 'EACCES']
 
 /** Trouble that a person can mend is told in plain words; anything else with its stack. */
-function fail(error: unknown): never {
-  const plain = [ConfigError, PrivateServerError, UnfitRedisError].some((kind) => error instanceof kind)
-  const { message, stack } = error instanceof Error ? error : new Error(String(error))
-  process.stderr.write(`${plain ? message : stack}\n`)
-  process.exit(1)
+function messageOf(error: unknown): string {
+  const plain = [ConfigError, PrivateServerError, UnfitRedisError, WorkerError]
+  const { message, stack, code = '' }: NodeJS.ErrnoException = error instanceof Error ? error : new Error(String(error))
+  return plain.some((kind) => error instanceof kind) || plainCodes.includes(code) ? message : (stack ?? message)
 }
 
-main().catch(fail)
+main().catch((error: unknown) => {
+  process.stderr.write(`${messageOf(error)}\n`)
+  process.exit(1)
+})

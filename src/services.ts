@@ -31,6 +31,7 @@ import { createStoreState } from './observability/store-state.ts'
 import { createSystem } from './observability/system.ts'
 import { invalidRequest, Problem } from './problems.ts'
 import { limits } from './limits.ts'
+import { alone, type Fellows } from './processes/fellows.ts'
 import { connectStore, type StoreObserver } from './redis/client.ts'
 import type { StoreAddress } from './redis/connection.ts'
 import { createInspector, type InspectionRules } from './redis/inspect.ts'
@@ -49,6 +50,8 @@ export type ServiceOptions = {
   /** Where Redis is: of the configuration, or of the private server. */
   address: StoreAddress
   log: Logger
+  /** The processes behind the same port; default: this one is alone. */
+  fellows?: Fellows
   /** Tests replace the clock that scripts read. */
   preludes?: Preludes
   /** A jump of Redis's clock by more is a step, default 500 ms; Infinity where tests let time pass by moving it. */
@@ -123,9 +126,9 @@ function storeObserver(metrics: Metrics, events: Events, log: Logger, checkAgain
 
 /** What every concept is built on. */
 function createBase(options: ServiceOptions) {
-  const { config, address, log, preludes = loadPreludes(), clockStepMs = limits.clockStepMs } = options
+  const { config, address, log, fellows = alone, preludes = loadPreludes(), clockStepMs = limits.clockStepMs } = options
   const keys = createKeys(config.retry.redis.namespace)
-  const metrics = createMetrics(knownTypes(config), Object.keys(config.retry.job_types))
+  const metrics = createMetrics(knownTypes(config), Object.keys(config.retry.job_types), fellows)
   const events = createEvents(log)
   const witness = {
     process: randomUUID(),
@@ -147,7 +150,7 @@ function createBase(options: ServiceOptions) {
     ...{ heard: waiting.heard, stood: waiting.checkAll },
   })
   return {
-    ...{ config, address, log, metrics, events, keys, store, inspector, memory, classifier, waiting, wakeUps },
+    ...{ config, address, log, fellows, metrics, events, keys, store, inspector, memory, classifier, waiting, wakeUps },
     namespaces: namespacesOf(config),
     classify: (error: unknown, nowMs: number) => classifier.classify(error, { nowMs }),
     newId: randomUUID,
@@ -261,7 +264,7 @@ function retriesOf(
 
 /** What the service tells about itself: readiness, the gauges, the page of the system. */
 function observationOf(
-  { config, store, memory, inspector, metrics, namespaces, waiting }: Base,
+  { config, fellows, store, memory, inspector, metrics, namespaces, waiting }: Base,
   { audit }: Records,
   breakers: Breakers,
   effects: Effects,
@@ -275,13 +278,12 @@ function observationOf(
   })
   const storeState = createStoreState({ store, audit, graceSeconds: config.redis.failover_grace_seconds })
   const system = createSystem({
-    ...{ store: storeState, health, counts, memory: memory.read, inspection: inspector.latest },
+    ...{ store: storeState, health, fellows, counts, memory: memory.read, inspection: inspector.latest },
     async breakersNotClosed(namespace) {
       const states = await inTime(breakers.states(namespace))
       return states && states.filter(({ state }) => state !== 'closed').map(({ jobType }) => jobType)
     },
     privateRedis: usesPrivateRedis(config.redis),
-    processes: 1,
   })
   const breakerStates = async () => (await Promise.all(namespaces.map(breakers.states))).flat()
   metrics.watch({

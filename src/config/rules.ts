@@ -1,15 +1,7 @@
-/** What a schema cannot say: settings that contradict each other, and settings whose part is not built yet. */
+/** What a schema cannot say: settings that contradict each other. */
 import { isLoopback } from './environment.ts'
 import type { Config } from './types.ts'
 import type { Path, Report } from './yaml.ts'
-
-/** Settings that are valid and would be ignored by this version; `places` finds where such a value was given. */
-const notBuiltYet: { message: string; places: (config: Config) => Path[] }[] = [
-  {
-    message: 'only one process is supported yet',
-    places: ({ server }) => (server.processes === 1 ? [] : [['PROCESSES']]),
-  },
-]
 
 /** Reports every contradiction in `config`. */
 export function checkRules(config: Config, report: Report): void {
@@ -20,7 +12,6 @@ export function checkRules(config: Config, report: Report): void {
   if (!isLoopback(config.server.host) && config.auth.keys.length === 0 && !config.server.allow_anonymous) {
     report(['HOST'], 'not a loopback address and no API key is configured: add auth.keys, or set ALLOW_ANONYMOUS=true')
   }
-  for (const { message, places } of notBuiltYet) for (const path of places(config)) report(path, message)
 }
 
 function checkRedis(redis: Config['redis'], report: Report): void {

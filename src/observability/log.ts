@@ -21,8 +21,8 @@ function flushAtExit(batch: Batch): void {
  * Writes lines together: after `limits.logFlushMs` at the latest, with a `fatal` one, and at the end of the process. Who reads
  * too slowly loses lines, and holds up nothing.
  */
-function createBatch(): Batch {
-  const output = pino.destination({ dest: 1, sync: false, maxLength: limits.logQueueBytesMax })
+function createBatch(writeCharsMax: number): Batch {
+  const output = pino.destination({ dest: 1, sync: false, maxLength: limits.logQueueBytesMax, maxWrite: writeCharsMax })
   let waiting = ''
   let timer: NodeJS.Timeout | undefined
   function flush(): void {
@@ -33,7 +33,7 @@ function createBatch(): Batch {
   }
   const batch = {
     write(line: string): void {
-      if (waiting.length + line.length > limits.logWriteCharsMax) flush()
+      if (waiting.length + line.length > writeCharsMax) flush()
       waiting += line
       timer ??= setTimeout(flush, limits.logFlushMs).unref()
     },
@@ -46,16 +46,17 @@ function createBatch(): Batch {
   return batch
 }
 
-/** A logger that writes to standard output. `level` is one of pino's. */
-export function createLog(level: string): Logger {
+/** A logger that writes to standard output. `level` is one of pino's; `worker` is in every line, if there are several. */
+export function createLog(level: string, worker?: number): Logger {
   const options: LoggerOptions = {
     level,
-    base: null,
+    base: worker === undefined ? null : { worker },
     timestamp: pino.stdTimeFunctions.isoTime,
     formatters: { level: (label) => ({ level: label }) },
     redact: { paths: secret, remove: true },
   }
-  return pino(options, createBatch())
+  // Several processes write to one pipe: what is longer could be torn apart by another one's lines.
+  return pino(options, createBatch(worker === undefined ? limits.logWriteCharsMax : limits.logPipeCharsMax))
 }
 
 /**

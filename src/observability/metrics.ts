@@ -1,9 +1,13 @@
 /**
  * Every Prometheus metric of the service; docs/metrics.md explains each. Labels come from closed lists, never from callers:
  * an effect type that is neither built in nor configured is `other`, as is a job type that is not configured.
+ *
+ * `aggregator` says what several processes behind one port answer together: the sum where nothing is said, but the first
+ * word or the largest for what all of them know alike.
  */
-import { collectDefaultMetrics, Counter, Gauge, Registry } from 'prom-client'
+import { type Aggregator, collectDefaultMetrics, Counter, Gauge, Registry } from 'prom-client'
 import { version } from '../paths.ts'
+import { alone, type Fellows } from '../processes/fellows.ts'
 import { storeReasons } from '../redis/errors.ts'
 import { createHistogram, remembered } from './histogram.ts'
 
@@ -27,6 +31,9 @@ export type Sources = {
   storeSilentSeconds: () => number
   waiters: () => number
 }
+
+/** What a registry holds, as processes hand it to each other. */
+export type CountedMetrics = Awaited<ReturnType<Registry['getMetricsAsJSON']>>
 
 function requestMetrics(registry: Registry) {
   const registers = [registry]
@@ -125,6 +132,7 @@ function effectGauge(registers: Registry[], knownTypes: readonly string[], read:
     name: 'effectonce_effects',
     help: 'Effects in progress and uncertain, by type; absent while Redis cannot say.',
     labelNames: ['type', 'state'] as const,
+    aggregator: 'first',
     registers,
     async collect() {
       const counts = await read()
@@ -158,6 +166,7 @@ function breakerGauge(registers: Registry[], knownJobTypes: readonly string[], r
     name: 'effectonce_breaker_state',
     help: 'Breakers by job type and state, over all namespaces; absent while Redis cannot say.',
     labelNames: ['job_type', 'state'] as const,
+    aggregator: 'first',
     registers,
     async collect() {
       const states = await read()
@@ -177,11 +186,9 @@ function breakerGauge(registers: Registry[], knownJobTypes: readonly string[], r
 }
 
 function stateGauges(registers: Registry[], { memory, storeSilentSeconds, waiters }: Sources): void {
-  const gauge = (name: string, help: string, read: () => number) =>
+  const gauge = (name: string, help: string, read: () => number, aggregator: Aggregator = 'max') =>
     new Gauge({
-      name,
-      help,
-      registers,
+      ...{ name, help, registers, aggregator },
       collect() {
         this.set(read())
       },
@@ -195,7 +202,29 @@ function stateGauges(registers: Registry[], { memory, storeSilentSeconds, waiter
     )
   }
   gauge('effectonce_store_silent_seconds', 'Time since Redis last answered.', storeSilentSeconds)
-  gauge('effectonce_waiters', 'Claims that wait for the end of what another holds.', waiters)
+  gauge('effectonce_waiters', 'Claims that wait for the end of what another holds.', waiters, 'sum')
+}
+
+function fellowMetrics(registers: Registry[], { serving, lost }: Fellows): void {
+  new Gauge({
+    name: 'effectonce_processes',
+    help: 'Processes behind this port that take calls.',
+    aggregator: 'max',
+    registers,
+    collect() {
+      this.set(serving())
+    },
+  })
+  new Counter({
+    name: 'effectonce_processes_lost_total',
+    help: 'Processes behind this port that ended without being told to; each was replaced.',
+    aggregator: 'max',
+    registers,
+    collect() {
+      this.reset()
+      this.inc(lost())
+    },
+  })
 }
 
 /** Gauges of prom-client whose names end like a counter's: `promtool check metrics` refuses them. */
@@ -208,20 +237,28 @@ function processMetrics(registry: Registry): void {
     name: 'effectonce_build_info',
     help: 'Always 1; the labels say what runs.',
     labelNames: ['version', 'node'] as const,
+    aggregator: 'first',
     registers: [registry],
   })
   build.set({ version, node: process.version }, 1)
 }
 
 /** Effect types and job types that get a label of their own; all others are `other`. */
-export function createMetrics(knownTypes: readonly string[], knownJobTypes: readonly string[] = []) {
+export function createMetrics(
+  knownTypes: readonly string[],
+  knownJobTypes: readonly string[] = [],
+  fellows: Fellows = alone,
+) {
   const registry = new Registry()
   const registers = [registry]
   const typeLabel = (type: string): string => (knownTypes.includes(type) ? type : 'other')
   const jobTypeLabel = (jobType: string): string => (knownJobTypes.includes(jobType) ? jobType : 'other')
   processMetrics(registry)
+  fellowMetrics(registers, fellows)
   return {
     registry,
+    /** In Prometheus's text, over all processes behind this port. */
+    text: () => fellows.counted(registry),
     ...requestMetrics(registry),
     ...storeMetrics(registry),
     ...effectMetrics(registers, typeLabel),

@@ -66,7 +66,7 @@ export const system = z
   .object({
     version: z.string(),
     uptime_seconds: z.number(),
-    processes: z.int().meta({ description: 'Processes behind this port.' }),
+    processes: z.int().meta({ description: 'Processes behind this port that take calls.' }),
     redis,
     store: storeState,
     checks: z.array(component),

@@ -1,5 +1,6 @@
 /** What a person wants to know of the running service, in one answer. */
 import { version } from '../paths.ts'
+import type { Fellows } from '../processes/fellows.ts'
 import type { Inspection } from '../redis/inspect.ts'
 import type { Counts } from './counts.ts'
 import type { createHealth } from './health.ts'
@@ -16,11 +17,11 @@ export type SystemDependencies = {
   store: Pick<StoreState, 'read'>
   /** Whether the service runs its own Redis. */
   privateRedis: boolean
-  processes: number
+  fellows: Pick<Fellows, 'serving' | 'uptimeSeconds'>
 }
 
 export function createSystem(dependencies: SystemDependencies) {
-  const { health, inspection, counts, memory, breakersNotClosed, store, privateRedis, processes } = dependencies
+  const { health, inspection, counts, memory, breakersNotClosed, store, privateRedis, fellows } = dependencies
   return {
     health: () => health.read(),
     /** As `GET /api/v1/system` answers, seen from one namespace. */
@@ -30,8 +31,8 @@ export function createSystem(dependencies: SystemDependencies) {
       const { used_bytes, budget_bytes } = memory()
       return {
         version,
-        uptime_seconds: Math.round(process.uptime()),
-        processes,
+        uptime_seconds: Math.round(fellows.uptimeSeconds()),
+        processes: fellows.serving(),
         redis: { mode: privateRedis ? 'private' : mode, server, version: redisVersion, durability },
         store: store.read(),
         checks: health.read().checks,
