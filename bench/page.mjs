@@ -19,9 +19,14 @@ const loadPlot = {
       x: 'effects offered a second',
       y: 'ms (logarithmic)',
       logarithmic: true,
-      series: withPoints(curves).flatMap(([name, points]) => [
-        { name: `${plain(name)}, p50`, points: points.map(({ perSecond, p50 }) => [perSecond, p50]) },
-        { name: `${plain(name)}, p99`, points: points.map(({ perSecond, p99 }) => [perSecond, p99]), dashed: true },
+      series: withPoints(curves).flatMap(([name, points], tone) => [
+        { name: `${plain(name)}, p50`, tone, points: points.map(({ perSecond, p50 }) => [perSecond, p50]) },
+        {
+          name: `${plain(name)}, p99`,
+          tone,
+          points: points.map(({ perSecond, p99 }) => [perSecond, p99]),
+          dashed: true,
+        },
       ]),
     }),
 }

@@ -7,7 +7,7 @@ const inner = { width: width - margin.left - margin.right, height: height - marg
 const colours = ['#c2410c', '#1d4ed8', '#047857', '#7c3aed', '#525252']
 const nameHeight = 15
 
-/** `series`: [{name, points: [[x, y], …]}]; `logarithmic`: of the y axis. Answers the text of the file. */
+/** `series`: [{name, points: [[x, y], …], tone, dashed}], `tone` choosing the colour; `logarithmic`: of the y axis. Answers the text of the file. */
 export function linePlot({ title, x, y, series, logarithmic = false }) {
   const all = series.flatMap(({ points }) => points)
   const xs = all.map(([at]) => at)
@@ -25,7 +25,7 @@ export function linePlot({ title, x, y, series, logarithmic = false }) {
     text(margin.left, 26, title, 'font-size="15" font-weight="bold"'),
     ...axes({ scaleX, scaleY, x, y }),
     ...series.flatMap((one, at) =>
-      line(one, { scaleX, scaleY, colour: colours[at % colours.length], nameY: ends[at] }),
+      line(one, { scaleX, scaleY, colour: colours[(one.tone ?? at) % colours.length], nameY: ends[at] }),
     ),
     '</svg>',
     '',

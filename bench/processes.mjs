@@ -6,7 +6,7 @@ import { setTimeout as delay } from 'node:timers/promises'
 
 /** The clock of /proc/<pid>/stat ticks 100 times a second on every Linux that Node runs on. */
 const microsecondsPerTick = 10_000
-const startDeadlineMs = 20_000
+const startDeadlineMs = 60_000
 const stopDeadlineMs = 8000
 const complaintCharsMax = 600
 

@@ -4,7 +4,7 @@ import { newFolder } from './folders.mjs'
 import { freePort, listens, startProcess, until } from './processes.mjs'
 
 const slots = 16_384
-const clusterDeadlineMs = 15_000
+const clusterDeadlineMs = 30_000
 
 /** Arguments of redis-server for each durability that the page names. No rewrite of the file falls into a window. */
 const appendOnly = ['--appendonly', 'yes', '--auto-aof-rewrite-percentage', '0']
@@ -60,8 +60,7 @@ export async function startCluster(size) {
   try {
     await Promise.all(nodes.map((node, n) => redis(node.port, ['CLUSTER', 'ADDSLOTSRANGE', ...share(n, size)])))
     const [first, ...others] = nodes
-    const meet = ({ port, busPort }) =>
-      redis(port, ['CLUSTER', 'MEET', '127.0.0.1', first.port, first.busPort, busPort])
+    const meet = ({ port }) => redis(port, ['CLUSTER', 'MEET', '127.0.0.1', first.port, first.busPort])
     for (const node of others) await meet(node)
     await until(() => agree(nodes), undefined, 'the Cluster', clusterDeadlineMs)
   } catch (error) {

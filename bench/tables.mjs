@@ -60,7 +60,8 @@ export function roundsTable(results) {
     const found = results.contenders[name]
     if (found === undefined) return []
     const label = note ? `${title} (${note})` : title
-    if (found.windows.length === 0) return [[label, `failed: ${oneLine(found.trouble)}`, '', '', '', '', '']]
+    if (!found.windows.some((window) => 'effectsPerSecond' in window))
+      return [[label, `failed: ${oneLine(found.trouble)}`, '', '', '', '', '']]
     const of = spreadOfAll(found.windows)
     const cell = (member) => withSpread(of[member] ?? spread([]))
     const [perRequest, perEffect] = [cell('serverMicrosecondsPerRequest'), cell('serverMicrosecondsPerEffect')]
