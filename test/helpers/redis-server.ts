@@ -24,6 +24,8 @@ const setpriv = ['/usr/bin/setpriv', '/bin/setpriv'].find((file) => existsSync(f
 export interface RedisOptions {
   /** Further arguments of `redis-server`, for example `['--appendonly', 'yes']`. They win over the defaults. */
   args?: string[]
+  /** Default: `redis-server`, as PATH finds it. */
+  program?: string
   /** Default: a free one. */
   port?: number
   /** The folder for its data. Default: a temporary one that is removed at the end; a given one is left alone. */
@@ -47,6 +49,7 @@ export interface RedisServer {
 }
 
 interface Place {
+  program: string
   port: number
   dir: string
   args: string[]
@@ -55,7 +58,7 @@ interface Place {
 }
 
 /**
- * Starts `redis-server` on 127.0.0.1 and resolves when it serves commands. No persistence unless `args` ask for it.
+ * Starts `redis-server`, or `program`, on 127.0.0.1 and resolves when it serves commands. No persistence unless `args` ask for it.
  * The end of the test ends the server; so does the end of the test's process, where `setpriv` exists.
  */
 export async function startRedis(
@@ -64,10 +67,10 @@ export async function startRedis(
 ): Promise<RedisServer> {
   const dir = options.dir ?? (await mkdtemp(path.join(os.tmpdir(), 'effectonce-redis-')))
   await mkdir(dir, { recursive: true })
-  const args = options.args ?? []
+  const { args = [], program = 'redis-server' } = options
   const file = options.config === undefined ? [] : [path.join(dir, 'redis.conf')]
   if (options.config !== undefined) await writeFile(file[0]!, options.config)
-  const started = await launchSomewhere({ args, dir, file }, options.port)
+  const started = await launchSomewhere({ program, args, dir, file }, options.port)
   const { port } = started
   let child = started.child
   t.teardown(async () => {
@@ -92,7 +95,7 @@ export async function startRedis(
     },
     async restart() {
       await stop()
-      child = await launch({ port, dir, args, file })
+      child = await launch({ program, port, dir, args, file })
     },
   }
 }
@@ -111,26 +114,26 @@ async function launchSomewhere(place: Omit<Place, 'port'>, wanted?: number) {
 }
 
 /** It is ready when its own log says so: a PING could be answered by another server on the same port. */
-async function launch({ port, dir, args, file: settings }: Place): Promise<ChildProcess> {
+async function launch({ program, port, dir, args, file: settings }: Place): Promise<ChildProcess> {
   const logFile = path.join(dir, 'redis.log')
   const log = await open(logFile, 'w')
   const own = ['--bind', '127.0.0.1', '--port', String(port), '--dir', dir, '--save', '']
   const command = setpriv === undefined ? [] : [setpriv, '--pdeathsig', 'KILL']
-  const [file, ...rest] = [...command, 'redis-server', ...settings, ...own, ...args]
+  const [file, ...rest] = [...command, program, ...settings, ...own, ...args]
   const child = spawn(file!, rest, { stdio: ['ignore', log.fd, log.fd] })
   let trouble: Error | undefined
   child.once('error', (error) => (trouble = error))
   await log.close()
   const serving = async () => {
     if (trouble) throw trouble
-    if (!running(child)) throw new Error('redis-server ended')
+    if (!running(child)) throw new Error(`${program} ended`)
     return ready.test(await readFile(logFile, 'utf8'))
   }
   try {
     await waitFor(serving, startDeadlineMs)
   } catch (error) {
     await end(child, 'SIGKILL')
-    throw new Error(`redis-server did not start on port ${port}:\n${await readFile(logFile, 'utf8')}`, { cause: error })
+    throw new Error(`${program} did not start on port ${port}:\n${await readFile(logFile, 'utf8')}`, { cause: error })
   }
   return child
 }
