@@ -112,6 +112,45 @@ t.test('a lost subscription comes back, and what it missed is asked for', async 
   }
 })
 
+/** How often Redis ran each of the commands, together. */
+async function calls(...commands: string[]): Promise<number> {
+  const text = String(await redisCli(redis.port, 'INFO', 'commandstats'))
+  const counts = commands.map((command) => Number(new RegExp(`cmdstat_${command}:calls=(\\d+)`).exec(text)?.[1] ?? 0))
+  return counts.reduce((total, count) => total + count, 0)
+}
+
+t.test(
+  'ten thousand wait at once: they ask for nothing, one message wakes those of an effect, and all are told',
+  async (t) => {
+    const [total, wave] = [10_000, 500]
+    const held = await Promise.all(
+      Array.from({ length: 100 }, async () => {
+        const effect = newEffect()
+        const members = { claim_id: randomUUID(), lease_seconds: 600 }
+        const { body } = await insist(() => one.claim({ ...effect, ...members }))
+        return { effect, held: { effect_id: body.effect_id, fencing_token: body.fencing_token } }
+      }),
+    )
+    const waiters: Promise<Answer>[] = []
+    while (waiters.length < total) {
+      for (let index = 0; index < wave; index++) {
+        const { effect } = held[index % held.length]!
+        const members = { claim_id: randomUUID(), wait_seconds: 60 }
+        waiters.push(insist(async () => (await one.attach(effect, members)).answer))
+      }
+      await waitFor(() => one.services.waiting.count() === waiters.length, 30_000)
+    }
+    const [asked, published] = [await calls('evalsha', 'eval'), await calls('publish')]
+    await new Promise((resolve) => setTimeout(resolve, 1000))
+    t.ok((await calls('evalsha', 'eval')) - asked < held.length, 'no more than the last of those who came')
+    await Promise.all(held.map(({ held }) => insist(() => two.complete({ ...held, result: 1 }))))
+    const answers = await Promise.all(waiters)
+    t.same(new Set(answers.map(({ status, body }) => `${status} ${body.outcome}`)), new Set(['200 completed']))
+    t.equal((await calls('publish')) - published, held.length)
+    t.equal(one.services.waiting.count(), 0)
+  },
+)
+
 t.test('waiters outlive a restart of Redis', async (t) => {
   const effect = newEffect()
   const { held, effect_id } = await one.hold(effect, { lease_seconds: 60 })
