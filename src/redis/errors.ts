@@ -43,6 +43,9 @@ const refusals: Record<string, Refusal> = {
   NOSCRIPT: 'unavailable',
 }
 
+/** What the ACL of Redis refuses to a script of ours, 7.0 and later. Source: script.c, `scriptCall`. */
+const refusedByAcl = ["The user executing the script can't", 'ACL failure in script']
+
 /** Ours: there was no server to send the call to. */
 export class NotSentError extends Error {}
 
@@ -56,7 +59,9 @@ const neverWritten = ["Stream isn't writeable", 'connect E']
 export function classifyStoreError(error: unknown): StoreTrouble {
   const { name, message } = error instanceof Error ? error : new Error(String(error))
   if (name === 'ReplyError') {
-    const reason = refusals[message.split(' ', 1)[0] ?? '']
+    const reason = refusedByAcl.some((text) => message.includes(text))
+      ? 'misconfigured'
+      : refusals[message.split(' ', 1)[0] ?? '']
     return reason ? { kind: 'not_executed', reason } : { kind: 'bug' }
   }
   const notSent = error instanceof NotSentError

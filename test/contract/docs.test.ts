@@ -1,4 +1,4 @@
-import { readFileSync } from 'node:fs'
+import { existsSync, readFileSync } from 'node:fs'
 import t from 'tap'
 import { builtInEffectTypes, parseConfig } from '../../src/config.ts'
 import { createMetrics } from '../../src/observability/metrics.ts'
@@ -116,4 +116,16 @@ t.test('every problem has its page, for programs and for people', async (t) => {
   }
   const unknown = await call('GET', '/problems/%3Cscript%3E', undefined, { accept: 'text/html' })
   t.match(unknown, { status: 404, body: { code: 'not-found' } })
+})
+
+t.test('docs/guarantees.md names for each fault a test that is there', async (t) => {
+  const rows = tableOf('docs/guarantees.md', 'fault')
+  t.ok(rows.length > 10)
+  for (const [fault = '', , , shownBy = ''] of rows) {
+    const files = shownBy.split(', ')
+    t.ok(
+      files.every((file) => file.startsWith('test/') && existsSync(file)),
+      `${fault}: ${shownBy}`,
+    )
+  }
 })

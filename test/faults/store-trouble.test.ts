@@ -199,6 +199,8 @@ t.test('Redis refuses the password, or the command', async (t) => {
   await at.hold(newEffect())
   await cli('ACL', 'SETUSER', 'app', '-evalsha', '-eval')
   await refused(t, at.claim(newEffect()), 'misconfigured')
+  await cli('ACL', 'SETUSER', 'app', '+@all', '-zadd')
+  await refused(t, at.claim(newEffect()), 'misconfigured')
   await cli('ACL', 'SETUSER', 'app', '+@all', 'resetpass', '>other')
   await cli('CLIENT', 'KILL', 'USER', 'app')
   await waitFor(async () => (await at.claim(newEffect())).body.reason === 'misconfigured')
