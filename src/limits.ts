@@ -95,6 +95,7 @@ export const limits = {
   sweepBatchMax: 500,
   listScanMax: 5000,
   listPageMax: 50,
+  listBucketsAtOnce: 32,
   countSliceMax: 500,
   countsAgeMaxMs: 5000,
   countsWaitMs: 500,

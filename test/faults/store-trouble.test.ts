@@ -233,6 +233,19 @@ t.test('a key of another type is our trouble alone: nobody is granted anything',
   t.equal((await at.claim(newEffect())).status, 201, 'other effects are untouched')
 })
 
+t.test('Redis is far away: what is in flight is listed in the time of a call all the same', async (t) => {
+  const redis = await startRedis(t)
+  const proxy = await startProxy(t, redis.port)
+  const app = await startApp(t, { redis, redisUrl: proxy.url })
+  const { hold, list } = effectCalls(app)
+  await Promise.all(Array.from({ length: 100 }, () => hold(newEffect())))
+  proxy.set('replies', { delayMs: 12 })
+  const { status, body } = await inTime(t, list('?limit=500'))
+  t.equal(status, 200)
+  t.equal(body.effects.length, 100)
+  t.equal(body.next_cursor, null)
+})
+
 t.test('a reply that was lost is asked for again: one grant, told once', async (t) => {
   const redis = await startRedis(t)
   const proxy = await startProxy(t, redis.port)

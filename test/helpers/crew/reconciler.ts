@@ -15,17 +15,17 @@ export type ReconcilerTools = {
   certaintyMs: number
 }
 
-type Uncertain = { effect_id: string; fencing_token: number; reference: string }
+type Uncertain = { effect_id: string; state: string; fencing_token: number; reference: string }
 
 /** Every page of the list, or undefined where one could not be had. */
-async function list({ caller }: ReconcilerTools, state: string): Promise<Uncertain[] | undefined> {
+async function list({ caller }: ReconcilerTools): Promise<Uncertain[] | undefined> {
   const found: Uncertain[] = []
   let cursor: string | null = ''
   while (cursor !== null) {
     const from: string = cursor === '' ? '' : `&cursor=${encodeURIComponent(cursor)}`
     const answer: { status: number; body: Body } | undefined = await caller.send(
       'GET',
-      `/api/v1/effects?state=${state}&limit=500${from}`,
+      `/api/v1/effects?limit=500${from}`,
     )
     if (answer?.status !== 200) return undefined
     found.push(...(answer.body.effects as Uncertain[]))
@@ -77,12 +77,12 @@ export function createReconciler(tools: ReconcilerTools) {
     },
     /** Looks at everything that the service lists; answers how many that were, or undefined where it gave no list. */
     async round(): Promise<number | undefined> {
-      const uncertain = await list(tools, 'uncertain')
-      const inProgress = await list(tools, 'in_progress')
-      if (!uncertain || !inProgress) return undefined
+      const open = await list(tools)
+      if (!open) return undefined
+      const uncertain = open.filter(({ state }) => state === 'uncertain')
       for (const { effect_id } of uncertain) recorder.saw('uncertain', effect_id)
       await inParts(uncertain, settle)
-      return uncertain.length + inProgress.length
+      return open.length
     },
   }
 }

@@ -36,7 +36,6 @@ async function startServers(t: Teardown) {
 export async function sentinel(t: Teardown): Promise<Site> {
   const { sentinel, proxies, proxyOf } = await startServers(t)
   const { servers, primary, changedFrom, whole } = sentinel
-  let known = await primary()
   const healed = () => insist(whole)
 
   /** Does something to the primary until another has taken over, and ends it. */
@@ -45,7 +44,7 @@ export async function sentinel(t: Teardown): Promise<Site> {
     async () => {
       const old = await insist(primary)
       await lose(old)
-      known = await insist(() => changedFrom(old))
+      await insist(() => changedFrom(old))
       await delay(500)
       await mend(old)
       await healed()
@@ -80,12 +79,12 @@ export async function sentinel(t: Teardown): Promise<Site> {
       ),
       partition: losing(isolate, (server) => proxyOf(server).heal()),
       async failover() {
-        known = await insist(sentinel.failover)
+        await insist(sentinel.failover)
         await healed()
       },
       replica_lag: replicaLag,
       script_flush: everyServer(servers, 'SCRIPT', 'FLUSH'),
-      clock_step: clockStep(() => known.port),
+      clock_step: clockStep(async () => (await primary()).port),
     },
   }
 }

@@ -82,16 +82,18 @@ export async function insist<T>(act: () => Promise<T>, deadlineMs = 90_000): Pro
   }
 }
 
-const command = (port: () => number, ...words: (string | number)[]) => insist(() => redisCli(port(), ...words))
+type Port = () => number | Promise<number>
 
-/** The scripts' clock steps forward and, after a while, back. */
+const command = (port: Port, ...words: (string | number)[]) => insist(async () => redisCli(await port(), ...words))
+
+/** The scripts' clock steps forward and, after a while, back; `port` is asked at each try, for the primary may change. */
 export const clockStep =
-  (port: () => number): Fault =>
+  (port: Port): Fault =>
   async (random) => {
     const us = Math.round(random.between(600, 3000)) * 1000
-    await command(port, 'INCRBY', clockStepKey, us)
+    await command(port, 'SET', clockStepKey, us)
     await lasting(random, 500, 4000)
-    await command(port, 'INCRBY', clockStepKey, -us)
+    await command(port, 'SET', clockStepKey, 0)
   }
 
 const hang =
