@@ -189,7 +189,7 @@ function senderOf(app: TestApp, job_type: string) {
 function meetBreaker(app: TestApp, settings: Settings) {
   const job_type = `job.${randomUUID()}`
   const send = senderOf(app, job_type)
-  const { calls, record } = createRecorder<Operation>()
+  const { record, ...recorded } = createRecorder<Operation>()
   const eventsBefore = app.events.length
   const running: string[] = []
   let version = 0
@@ -242,7 +242,7 @@ function meetBreaker(app: TestApp, settings: Settings) {
     }
   }
 
-  return { act, told, calls, settings }
+  return { ...recorded, act, told, settings }
 }
 
 type Real = ReturnType<typeof meetBreaker>
@@ -263,6 +263,7 @@ class Do implements fc.AsyncCommand<Model, Real> {
   async run(model: Model, real: Real): Promise<void> {
     const known = real.calls.length
     await real.act(this.plan)
+    real.mustBeClear()
     for (const { operation, answer } of real.calls.slice(known)) {
       model.state = step(real.settings, model.state, operation, answer)
     }
@@ -330,6 +331,7 @@ t.test('calls of several clients whose scripts interleave are answered as if one
     } finally {
       gates[at]!.turn = undefined
     }
+    real.mustBeClear()
     const { calls, settings: of } = real
     const stepHere = (state: State, operation: Operation, answer: Answer) => step(of, state, operation, answer)
     assert.ok(explain(calls, start, stepHere), `nothing explains these:\n${describe(calls)}`)

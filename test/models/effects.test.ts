@@ -150,7 +150,7 @@ function meetEffect(app: TestApp) {
   const { effectId } = app.services.effects.context.locate(namespace, effect)
   const send = senderOf(app, effect, effectId)
   const tokens: number[] = []
-  const { calls, record } = createRecorder<Operation>()
+  const { record, ...recorded } = createRecorder<Operation>()
   const eventsBefore = app.events.length
 
   /** With the tokens that are known now. */
@@ -175,23 +175,20 @@ function meetEffect(app: TestApp) {
     return { uncertain: count('effect.uncertain'), reclaimed: count('effect.reclaimed'), late }
   }
 
-  return { act, told, calls }
+  return { ...recorded, act, told }
 }
 
 type Real = ReturnType<typeof meetEffect>
 type Model = { state: State; explained: number }
 
-/** A clock that is moved twice while a claim is on its way comes after its deadline twice: then nothing is granted. */
-const stepOverlapping: typeof step = (state, operation, answer) =>
-  operation.kind === 'claim' && answer.body.reason === 'outcome_unknown' ? state : step(state, operation, answer)
-
 /** What has been answered since the last time must have an explanation. */
 function follow(model: Model, real: Real): void {
+  real.mustBeClear()
   const fresh = real.calls.slice(model.explained)
   const [only] = fresh
   if (fresh.length === 1 && only) model.state = step(model.state, only.operation, only.answer)
   else {
-    const found = explain(fresh, model.state, stepOverlapping, (state) => isDeepStrictEqual(state.told, real.told()))
+    const found = explain(fresh, model.state, step, (state) => isDeepStrictEqual(state.told, real.told()))
     assert.ok(found, `nothing explains these, from ${JSON.stringify(model.state)}:\n${describe(fresh)}`)
     model.state = found
   }
