@@ -3,7 +3,6 @@ import { Problem } from '../problems.ts'
 import { claim, type ClaimAnswer, type ClaimRequest } from './claim.ts'
 import type { Context } from './context.ts'
 import { fingerprintOf } from './identity.ts'
-import { release } from './report.ts'
 import type { Caller, Outcome, Waiting } from './waiting.ts'
 
 export type WaitingClaim = ClaimRequest & { wait_seconds?: number | undefined }
@@ -26,39 +25,27 @@ function outcomeOf(answer: ClaimAnswer | undefined, error: unknown): Outcome | u
   return error.slug === 'effect-uncertain' ? 'settled' : 'refused'
 }
 
-/** Nobody took the grant: the attempt does not count. One that another call was told of as well is not ours to give back. */
-async function giveBack(context: Context, namespace: string, { body }: ClaimAnswer): Promise<void> {
-  if (!('fencing_token' in body) || body.outcome !== 'claimed' || 'replayed' in body) return
-  const { effect_id, fencing_token } = body
-  const given = { effect_id, fencing_token, reason: 'the caller that waited for it has gone' }
-  await release(context, namespace, given).catch((error: unknown) =>
-    context.log.warn({ err: error, effect_id }, 'a claim stays until its lease ends'),
-  )
-}
-
 /** The store was in trouble and has granted nothing for certain. */
 const notExecuted = (error: unknown): boolean =>
   error instanceof Problem && error.slug === 'store-unavailable' && error.members['reason'] !== 'outcome_unknown'
 
 /**
  * Sends the claim again whenever its turn has come. Throws what any claim would be refused with; trouble with the store only
- * where it may have granted the effect, or the wait is over: who has got nothing waits on.
+ * where it may have granted the effect, or the wait is over: who has got nothing waits on. A grant whose caller has gone
+ * meanwhile is not given back: the same claim_id may have come again, and been told that it holds the effect.
  */
 async function attend(
   context: Context,
   namespace: string,
   request: ClaimRequest,
   waiter: Waiter,
-  caller: Caller,
   endMs: number,
 ): Promise<ClaimAnswer> {
   let turn: 'first' | 'ask' | 'over' = 'first'
   for (;;) {
     waiter.begins()
     try {
-      const answer = await claim(context, namespace, request)
-      if (caller.gone()) await giveBack(context, namespace, answer)
-      return answer
+      return await claim(context, namespace, request)
     } catch (error) {
       if (error instanceof Problem && error.slug === 'effect-in-progress') waiter.met(error)
       else if (turn === 'ask' && notExecuted(error)) waiter.failed()
@@ -97,7 +84,7 @@ export async function claimOrWait(
   let answer: ClaimAnswer | undefined
   let failure: unknown
   try {
-    answer = await attend(context, namespace, lasting(plain), waiter, caller, endMs)
+    answer = await attend(context, namespace, lasting(plain), waiter, endMs)
     return answer
   } catch (error) {
     failure = error
