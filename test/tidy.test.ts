@@ -22,8 +22,8 @@ const topLevel = new Set([
   ...['.ci', '.github', 'bench', 'clients', 'console', 'deploy', 'docs', 'lua', 'routes', 'scripts', 'src', 'test'],
 ])
 
-/** Where everything is put together, and the jitter of reconnecting. All other logic is handed the time and chance. */
-const clockReaders = new Set(['src/services.ts', 'src/redis/client.ts', 'src/redis/connection.ts'])
+/** Where everything is put together, and the jitter of reconnecting and of `Retry-After`. All other logic is handed the time and chance. */
+const clockReaders = new Set(['src/services.ts', 'src/redis/connection.ts', 'src/redis/refusals.ts'])
 
 /** In two halves, so that this file does not hold them. */
 const words = (...halves: [string, string][]) => halves.map(([start, end]) => start + end)

@@ -4,7 +4,8 @@
  * One read of what has changed serves all job types of a namespace, and none is made for a namespace that is not used.
  */
 import { limits } from '../limits.ts'
-import { type Store, storeUnavailable } from '../redis/client.ts'
+import type { Store } from '../redis/client.ts'
+import { storeUnavailable } from '../redis/refusals.ts'
 import type { Keys } from '../redis/keys.ts'
 import { breakerList, type BreakerPage, type BreakerRecord, unknownBreaker } from './scripts.ts'
 

@@ -1,21 +1,18 @@
 /** Many operations in one call: those on one effect in the order given, the others side by side. */
 import { limits } from '../limits.ts'
-import { Problem } from '../problems.ts'
+import type { Problem } from '../problems.ts'
+import { storeUnavailable } from '../redis/refusals.ts'
 
 /** One operation, ready to begin. `on`: its effect; undefined where that could not be told, so that none waits for it. */
 export type BatchOperation<Answer> = { on: string | undefined; run: () => Promise<Answer> }
 
 /** In time to be told with the others, which a refusal of the whole call would take along. */
 const tookTooLong = (): Problem =>
-  new Problem('store-unavailable', 'The operation took too long: send it again; do not execute.', {
-    ...{ reason: 'outcome_unknown', retry_after_seconds: 1 },
-  })
+  storeUnavailable('outcome_unknown', 'The operation took too long: send it again; do not execute.')
 
 /** Its answer could come too late, and whatever it did would be done behind the caller's back. */
 const notBegun = (): Problem =>
-  new Problem('store-unavailable', 'The operations before it on this effect took too long: it has not begun.', {
-    ...{ reason: 'busy', retry_after_seconds: 1 },
-  })
+  storeUnavailable('busy', 'The operations before it on this effect took too long: it has not begun.')
 
 /**
  * Begins all of them in this turn of the event loop, but for those that follow another one on the same effect, whatever

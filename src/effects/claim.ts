@@ -3,7 +3,7 @@ import { randomBytes } from 'node:crypto'
 import type { RawJson } from '../json.ts'
 import { limits } from '../limits.ts'
 import { invalidRequest, Problem } from '../problems.ts'
-import { absentRefused, durabilityNotReached, storeUnavailable } from '../redis/client.ts'
+import { absentRefused, durabilityNotReached, storeUnavailable } from '../redis/refusals.ts'
 import { leaseClock, type Witness } from '../redis/witness.ts'
 import {
   type Context,

@@ -6,6 +6,7 @@ import { limits } from '../limits.ts'
 import { type InvalidPlace, invalidRequest, problemBody, Problem, type ProblemSlug, problemType } from '../problems.ts'
 import { type Components, jsonSchema, type JsonSchema } from './json-schema.ts'
 import { sendProblem } from './errors.ts'
+import { storeUnavailable } from '../redis/refusals.ts'
 import type { BodyNotes } from './openapi.ts'
 
 declare module 'fastify' {
@@ -146,9 +147,8 @@ function goodAnswers(answers: Record<number, Answer>, components: Components): R
 
 function refuseLate(reply: FastifyReply): void {
   if (reply.sent) return
-  const detail = 'The call took too long: send it again; do not execute.'
-  const members = { reason: 'outcome_unknown', retry_after_seconds: 1 }
-  sendProblem(new Problem('store-unavailable', detail, members), reply.request, reply)
+  const problem = storeUnavailable('outcome_unknown', 'The call took too long: send it again; do not execute.')
+  sendProblem(problem, reply.request, reply)
 }
 
 /**

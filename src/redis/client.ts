@@ -4,15 +4,15 @@
  */
 import { setTimeout as sleep } from 'node:timers/promises'
 import { limits } from '../limits.ts'
-import { Problem } from '../problems.ts'
 import type { Floor, RedisClock } from './clock.ts'
 import type { StoreAddress } from './connection.ts'
 import { classifyStoreError, NotSentError, type StoreReason, type StoreTrouble } from './errors.ts'
-import type { Committed, Commitment } from './group-commit.ts'
+import type { Committed, Commitment, Durability } from './group-commit.ts'
+import { durabilityNotReached, storeUnavailable } from './refusals.ts'
 import { createScriptTexts, type Preludes, type RawReply, type ScriptDefinition } from './scripts.ts'
 import type { StoreServer } from './server.ts'
 import { openServers, placeOf, type Servers, type ServersOptions } from './servers.ts'
-import type { AbsentRefusal, Witness } from './witness.ts'
+import type { Witness } from './witness.ts'
 import { storeAcknowledge } from './witness-scripts.ts'
 
 /** What happens at the store, for metrics and the log; must not throw. */
@@ -21,9 +21,6 @@ export type StoreObserver = {
   trouble: (reason: StoreReason) => void
   connection: (event: 'ready' | 'close' | 'error', detail: string) => void
 }
-
-/** How much must hold before a script counts as answered; `primary`: the server that takes writes has it in memory. */
-export type Durability = 'primary' | Commitment
 
 export type Store = ReturnType<typeof connectStore>
 
@@ -34,48 +31,8 @@ export type ScriptArguments<Argument extends string> = Record<Argument, ScriptAr
 /** What is watched about the servers themselves. */
 export type StoreOptions = Pick<ServersOptions, 'witness' | 'stepMs'>
 
-/** Detail texts of `store-unavailable`, by reason. Sources: Redis 7 error replies. */
-const details: Record<StoreReason, string> = {
-  loading: 'Redis is loading its data.',
-  failing_over: 'Redis is read-only or without a primary.',
-  resharding: 'The slot of this effect is moving.',
-  busy: 'Redis is busy with a script.',
-  out_of_memory: 'Redis has no memory left.',
-  not_persisting: 'Redis cannot persist and refuses writes.',
-  not_replicated: 'Redis has too few replicas and refuses writes.',
-  misconfigured: 'Redis refuses the user name, the password or the command.',
-  unavailable: 'Redis cannot be reached.',
-  outcome_unknown: 'Redis did not answer: send the same claim_id again; do not execute.',
-}
-
 /** Reasons that another attempt a moment later may overcome. */
 const passing: ReadonlySet<StoreReason> = new Set(['failing_over', 'resharding', 'busy', 'unavailable', 'loading'])
-
-/** So that those who were refused together do not come back together. */
-const retryAfterSeconds = (): number => 1 + Math.floor(Math.random() * limits.storeRetryAfterSpreadSeconds)
-
-export function storeUnavailable(reason: StoreReason): Problem {
-  return new Problem('store-unavailable', details[reason], { reason, retry_after_seconds: retryAfterSeconds() })
-}
-
-/** 503: the effect is absent, and may have been granted before the store changed. */
-export function absentRefused(refusal: AbsentRefusal | undefined): Problem {
-  const { cause = 'changed', leftMs = 0 } = refusal ?? {}
-  const seconds = cause === 'reset' ? limits.storeResetRetryAfterSeconds : Math.ceil(leftMs / 1000)
-  const members = { reason: 'failing_over', retry_after_seconds: seconds + retryAfterSeconds() }
-  const detail =
-    cause === 'reset'
-      ? 'The store came back empty, so this effect may have happened: an operator must look and acknowledge that.'
-      : 'The server of the store has changed, so this effect may be held by somebody although it has no record.'
-  return new Problem('store-unavailable', detail, members)
-}
-
-/** 503: the script ran, and too few copies of what it wrote are known. */
-export function durabilityNotReached(durability: Durability): Problem {
-  const where = typeof durability === 'string' ? 'the disk' : `${durability.replicated} replicas`
-  const detail = `The write was not confirmed by ${where} in time; send the same call again.`
-  return new Problem('durability-not-reached', detail, { retry_after_seconds: retryAfterSeconds() })
-}
 
 type Link = {
   servers: Servers

@@ -13,6 +13,9 @@ import type { ScriptCall, ScriptTexts } from './scripts.ts'
 /** What an answer waits for: so many replicas have the write, or the primary's disk has. */
 export type Commitment = 'fsynced' | { replicated: number }
 
+/** How much must hold before a script counts as answered; `primary`: the server that takes writes has it in memory. */
+export type Durability = 'primary' | Commitment
+
 /** A script's reply, and whether what it asked for was reached within `limits.durableWaitMs`. */
 export type Committed = { reply: unknown; reached: boolean }
 

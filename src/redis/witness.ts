@@ -28,7 +28,7 @@ import type { ServiceEvent } from '../events/events.ts'
 import { limits } from '../limits.ts'
 import type { RedisClock } from './clock.ts'
 import { NotSentError } from './errors.ts'
-import type { Commitment } from './group-commit.ts'
+import type { Durability } from './group-commit.ts'
 import type { RawReply, ScriptText } from './scripts.ts'
 import { type Sighting, storeWitness, type WitnessRecord } from './witness-scripts.ts'
 
@@ -66,7 +66,7 @@ type Known = { key: string; record: WitnessRecord; heardMs: number }
 const iso = (us: number): string => new Date(us / 1000).toISOString()
 
 /** Whether what was acknowledged with this durability can have been lost; see the table above. */
-function canBeLost({ lossy, replicas }: WitnessRecord, durability: 'primary' | Commitment): boolean {
+function canBeLost({ lossy, replicas }: WitnessRecord, durability: Durability): boolean {
   if (durability === 'primary') return true
   if (durability === 'fsynced') return lossy !== 'restarted'
   return lossy !== 'promoted' || durability.replicated < replicas
@@ -150,7 +150,7 @@ function createKnowledge({ clock, graceMs, process, node, told }: WitnessOptions
       graceEndsMs = Math.max(graceEndsMs, before.graceEndsMs())
     },
     /** Whether an effect of this durability that is absent now may have been granted before. */
-    refusesAbsent(durability: 'primary' | Commitment): AbsentRefusal | undefined {
+    refusesAbsent(durability: Durability): AbsentRefusal | undefined {
       if (graceMs === 0 || known === undefined) return undefined
       if (known.record.resetUs > 0) return { cause: 'reset', leftMs: Infinity }
       const leftMs = graceEndsMs - performance.now()
@@ -279,5 +279,5 @@ export type Witness = {
   /** How much later a lease ends that was set at `setMs` of Redis's clock, milliseconds. */
   leaseMovedMs: (setMs: number) => number
   graceEndsMs: () => number
-  refusesAbsent: (durability: 'primary' | Commitment) => AbsentRefusal | undefined
+  refusesAbsent: (durability: Durability) => AbsentRefusal | undefined
 }

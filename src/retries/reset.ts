@@ -2,7 +2,8 @@
 import type { Audit } from '../audit/audit.ts'
 import type { Actor } from '../auth.ts'
 import { limits } from '../limits.ts'
-import { storeUnavailable, type Store } from '../redis/client.ts'
+import type { Store } from '../redis/client.ts'
+import { storeUnavailable } from '../redis/refusals.ts'
 import type { Keys } from '../redis/keys.ts'
 import { retryReset } from './scripts.ts'
 

@@ -100,6 +100,8 @@ t.test('a hung server: nobody waits behind the others beyond the deadline, and n
     refused.every(({ status }) => status === 503),
     'all are refused',
   )
+  const waits = new Set(refused.map(({ headers }) => headers['retry-after']))
+  t.ok(waits.size > 1, 'and do not come back together')
   const granted = await crowd(250, (index) => claim({ ...effects[index] }))
   t.equal(granted.filter(({ status }) => status === 201).length, 250, 'the same claims are granted afterwards')
   const records = await crowd(250, (index) => get(granted[index]?.body.effect_id))
