@@ -222,3 +222,13 @@ export async function startProxy(
   })
   return proxy
 }
+
+/** The next reply through a proxy is lost with its connection. */
+export function loseReply(proxy: TcpProxy): void {
+  proxy.watch = (piece, passage, direction) => {
+    if (direction !== 'replies') return piece
+    proxy.watch = undefined
+    passage.reset()
+    return undefined
+  }
+}

@@ -23,6 +23,7 @@ import {
   type State,
   step,
 } from './effects-model.ts'
+import { Send } from './clients.ts'
 import { createRecorder, describe, explain, takeTurns, turnsOf, warmed } from './histories.ts'
 import { commandSettings, holds } from './replay.ts'
 
@@ -207,24 +208,6 @@ class Together implements fc.AsyncCommand<Model, Real> {
   async run(model: Model, real: Real): Promise<void> {
     await Promise.all(this.plans.map(real.act))
     follow(model, real)
-  }
-}
-
-type Clients = Real & { clients: Promise<void>[] }
-
-/** One client's next call; the other clients go on meanwhile. */
-class Send implements fc.AsyncCommand<Model, Clients> {
-  readonly client: number
-  readonly plan: Plan
-  constructor(client: number, plan: Plan) {
-    this.client = client
-    this.plan = plan
-  }
-  check = () => true
-  toString = () => `${this.client}: ${JSON.stringify(this.plan)}`
-  async run(_: Model, { clients, act }: Clients): Promise<void> {
-    const at = this.client % clients.length
-    clients[at] = (clients[at] as Promise<void>).then(() => act(this.plan))
   }
 }
 

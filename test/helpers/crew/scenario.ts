@@ -8,7 +8,7 @@ import { type Answer, startApp, type TestApp } from '../app.ts'
 import { checkAudit, checkBreakers, checkEffects, type Checked, together } from '../checker/check.ts'
 import { createReader, createRecorder, type History, monotonicMs } from '../checker/history.ts'
 import { redisCli, type RedisServer, startRedis } from '../redis-server.ts'
-import { startProxy, type TcpProxy } from '../tcp-proxy.ts'
+import { loseReply, startProxy, type TcpProxy } from '../tcp-proxy.ts'
 import { identify } from '../../../src/effects/identity.ts'
 import { createBreakerCrew } from './breakers.ts'
 import { createCaller, type Effect, type Send } from './caller.ts'
@@ -83,16 +83,6 @@ type Place = {
   sweep: () => Promise<boolean>
   /** How much has happened so far. */
   events: () => number
-}
-
-/** The next reply of Redis is lost with its connection. */
-function loseReply(proxy: TcpProxy): void {
-  proxy.watch = (piece, passage, direction) => {
-    if (direction !== 'replies') return piece
-    proxy.watch = undefined
-    passage.reset()
-    return undefined
-  }
 }
 
 async function hang({ redis, random }: Place): Promise<void> {

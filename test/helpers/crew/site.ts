@@ -4,7 +4,7 @@ import { setTimeout as delay } from 'node:timers/promises'
 import { promisify } from 'node:util'
 import type { StoreAddress } from '../../../src/redis/connection.ts'
 import { redisCli, type RedisServer, startRedis } from '../redis-server.ts'
-import { startProxy, type TcpProxy } from '../tcp-proxy.ts'
+import { loseReply, startProxy, type TcpProxy } from '../tcp-proxy.ts'
 import type { Random } from './random.ts'
 import { clockStepKey } from './stepped-clock.ts'
 
@@ -29,16 +29,6 @@ export type Site = {
 export const noCredentials = { username: null, password: null, tls: null }
 
 const lasting = (random: Random, lowMs: number, highMs: number) => delay(random.between(lowMs, highMs))
-
-/** The next reply through a proxy is lost with its connection. */
-function loseReply(proxy: TcpProxy): void {
-  proxy.watch = (piece, passage, direction) => {
-    if (direction !== 'replies') return piece
-    proxy.watch = undefined
-    passage.reset()
-    return undefined
-  }
-}
 
 /** What can happen to the network between the services and a Redis, which none of its other clients notices. */
 export function networkFaults(proxies: readonly TcpProxy[], concerns: (from: string) => boolean): Site['faults'] {
