@@ -1,6 +1,8 @@
 /**
- * `npm run soak -- --minutes N --topology standalone|sentinel|cluster [--seed S] [--orders N]`: workers, services and Redis
- * under a nemesis for so long, then the checker over all that happened. Ends with 1 if any promise was broken.
+ * `npm run soak -- --minutes N --topology standalone|sentinel|cluster [--seed S] [--orders N] [--faults all|processes]
+ * [--loops N]`: workers, services and Redis under a nemesis for so long or until there were so many orders, then the checker
+ * over all that happened. With `--faults processes` the store is left in peace, and many more orders are had in the same time;
+ * `--loops`: orders that each worker has in hand. Ends with 1 if any promise was broken.
  */
 import { mkdirSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
 import path from 'node:path'
@@ -33,15 +35,18 @@ const { values } = parseArgs({
     topology: { type: 'string', default: 'standalone' },
     seed: { type: 'string', default: String(Math.floor(Math.random() * 2 ** 31)) },
     orders: { type: 'string', default: 'Infinity' },
+    faults: { type: 'string', default: 'all' },
+    loops: { type: 'string', default: '8' },
   },
 })
 
 process.on('exit', () => rmSync(folder, { recursive: true, force: true }))
 for (const signal of ['SIGINT', 'SIGTERM']) process.on(signal, () => process.exit(130))
 for (const from of ['src', 'routes', 'test']) compile(from)
-const { soak, topologies } = await import(path.join(folder, 'test/helpers/crew/soak.js'))
-if (!topologies.includes(values.topology)) {
-  process.stderr.write(`--topology is one of ${topologies.join(', ')}\n`)
+const { soak, topologies, faultSets } = await import(path.join(folder, 'test/helpers/crew/soak.js'))
+for (const [option, choice] of Object.entries({ topology: topologies, faults: faultSets })) {
+  if (choice.includes(values[option])) continue
+  process.stderr.write(`--${option} is one of ${choice.join(', ')}\n`)
   process.exit(2)
 }
 const say = (line) => process.stdout.write(`${line}\n`)
@@ -51,6 +56,8 @@ const result = await soak({
   seconds: Number(values.minutes) * 60,
   seed: Number(values.seed),
   orders: Number(values.orders),
+  faults: values.faults,
+  loops: Number(values.loops),
   say,
 })
 const { violations, events, orders, carriedOut, doubles, checks, faults } = result

@@ -5,14 +5,21 @@ import type { Effect } from './caller.ts'
 import type { createExchange, Order } from './exchange.ts'
 import type { Random } from './random.ts'
 
-/** So many orders are open at a time; each may be given to several workers. */
-const openMax = 150
 const givenAtOnce = 12
 
 const types = [...Array<string>(6).fill('order_placement'), 'ledger_write', 'signal_consumption']
 
+export type DeskOptions = {
+  exchange: ReturnType<typeof createExchange>
+  random: Random
+  /** Names the orders. */
+  run: string
+  /** So many orders are open at a time; each may be given to several workers. */
+  open: number
+}
+
 /** Orders until there are enough; one is done when a claim was told that it is settled. */
-function createOrders(random: Random, run: string) {
+function createOrders({ random, run, open: openMax }: DeskOptions) {
   const open = new Map<string, Effect>()
   const all: string[] = []
   let over = false
@@ -49,13 +56,9 @@ async function readBody(request: http.IncomingMessage): Promise<unknown> {
   return JSON.parse(Buffer.concat(parts).toString())
 }
 
-export async function startDesk(
-  t: { teardown(end: () => Promise<void>): void },
-  exchange: ReturnType<typeof createExchange>,
-  random: Random,
-  run: string,
-) {
-  const orders = createOrders(random, run)
+export async function startDesk(t: { teardown(end: () => Promise<void>): void }, options: DeskOptions) {
+  const { exchange } = options
+  const orders = createOrders(options)
   /** Undefined: the connection is cut without an answer. */
   function answer(path: string, body: unknown): { status: number; body: unknown } | undefined {
     if (path === '/place') return exchange.place(body as Order)

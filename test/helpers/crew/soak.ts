@@ -27,6 +27,7 @@ import type { Habits } from './worker.ts'
 
 const sites: Record<string, (t: Teardown) => Promise<Site>> = { standalone, sentinel, cluster }
 export const topologies = Object.keys(sites)
+export const faultSets = ['all', 'processes']
 
 export type SoakOptions = {
   topology: string
@@ -36,6 +37,10 @@ export type SoakOptions = {
   orders?: number
   services?: number
   workers?: number
+  /** Orders that a worker has in hand at a time. */
+  loops?: number
+  /** `all`, or `processes`: only workers and services are killed and stopped, and the store is left in peace. */
+  faults?: string
   /** How often a line is said. */
   tellEverySeconds?: number
   say: (line: string) => void
@@ -50,6 +55,8 @@ export type SoakResult = Checked & {
 }
 
 const leaseSeconds = 4
+/** So many orders are open for each that a worker has in hand. */
+const openForEach = 6
 const timing = { lateMsMax: 1000, hiddenMsMax: 500, openMsMax: 2000 }
 /** With some time for a timer that comes late on a busy machine. */
 const certaintyMs = leaseSeconds * 1000 + timing.lateMsMax + timing.hiddenMsMax + 1500
@@ -87,7 +94,9 @@ async function startServices({ t, site }: Place, count: number) {
   return { children, urls: ports.map((port) => `http://127.0.0.1:${port}`) }
 }
 
-function startWorkers({ t, random, journals, dir }: Place, count: number, services: string[], desk: string) {
+type Employment = { count: number; loops: number; services: string[]; desk: string }
+
+function startWorkers({ t, random, journals, dir }: Place, { count, loops, services, desk }: Employment) {
   const start = (index: number) =>
     startChild(t, 'worker-main', (incarnation) => {
       const name = `w${index}.${incarnation}`
@@ -95,7 +104,7 @@ function startWorkers({ t, random, journals, dir }: Place, count: number, servic
       openJournal(journal)
       journals.add(journal)
       const seed = Math.floor(random.between(0, 2 ** 31))
-      return { name, services, desk, journal, seed, loops: 8, habits, batch: index % 3 === 1 }
+      return { name, services, desk, journal, seed, loops, habits, batch: index % 3 === 1 }
     })
   return Promise.all(Array.from({ length: count }, (_, index) => start(index)))
 }
@@ -169,9 +178,11 @@ async function startEverybody(t: Teardown, { topology, seed, ...options }: SoakO
   const site = await sites[topology]!(t)
   const place: Place = { t, site, random, journals, dir }
   const exchange = createExchange(recorderOf('exchange'), random.branch(), monotonicMs, timing)
-  const desk = await startDesk(t, exchange, random.branch(), `soak-${seed}`)
+  const { workers: count = 3, loops = 8 } = options
+  const open = count * loops * openForEach
+  const desk = await startDesk(t, { exchange, random: random.branch(), run: `soak-${seed}`, open })
   const services = await startServices(place, options.services ?? 2)
-  const workers = await startWorkers(place, options.workers ?? 3, services.urls, desk.url)
+  const workers = await startWorkers(place, { count, loops, services: services.urls, desk: desk.url })
   const send = sendToAny(services.urls, random.branch(), 5000)
   const link: ExchangeLink = { place: async (order) => exchange.place(order), query: async (id) => exchange.query(id) }
   const recorder = recorderOf('observer')
@@ -190,7 +201,8 @@ async function startEverybody(t: Teardown, { topology, seed, ...options }: SoakO
 type Everybody = Awaited<ReturnType<typeof startEverybody>>
 
 /** Everybody works, and the nemesis does what it does, until it is over. Answers the faults and what was found meanwhile. */
-async function live(all: Everybody, { seconds, orders = Infinity, tellEverySeconds = 60, say }: SoakOptions) {
+async function live(all: Everybody, options: SoakOptions) {
+  const { seconds, orders = Infinity, tellEverySeconds = 60, faults = 'all', say } = options
   const { desk, exchange, reconciler, crew, site, services, workers, random, recorderOf, readUntil } = all
   const until = monotonicMs() + seconds * 1000
   const over = () => monotonicMs() > until || desk.orders.all.length >= orders
@@ -210,7 +222,7 @@ async function live(all: Everybody, { seconds, orders = Infinity, tellEverySecon
     every(2000, over, reconciler.round),
     every(4000, over, () => crew.work(1, 3)),
     every(tellEverySeconds * 1000, over, tell),
-    spoil(nemesis(), site.faults, 2500, true),
+    ...(faults === 'all' ? [spoil(nemesis(), site.faults, 2500, true)] : []),
     spoil(nemesis(), { worker_kill: killing(workers) }, 2000, false),
     spoil(nemesis(), { worker_hang: stopping(workers, 1000, leaseSeconds * 1500) }, 8000, false),
     spoil(nemesis(), upon, 8000, true),
