@@ -28,6 +28,7 @@ export const limits = {
   storeReconnectDelayMaxMs: 500,
   storeReadOnlyReconnectMs: 1000,
   storeRetryAfterSpreadSeconds: 3,
+  storeCalmMs: 1000,
   storeResetRetryAfterSeconds: 10,
   clusterRefreshMs: 1000,
   witnessIntervalMs: 1000,

@@ -20,6 +20,7 @@ import { createSweep } from './effects/sweep.ts'
 import { createWaiting } from './effects/waiting.ts'
 import { createEvents, type Events, logEvents } from './events/events.ts'
 import { createEventFeed } from './events/feed.ts'
+import { tellOfStore } from './events/store.ts'
 import { createEventWriter } from './events/writer.ts'
 import { createClassifier } from './failures/classify.ts'
 import { keptError } from './failures/kept.ts'
@@ -87,27 +88,9 @@ const inspectionRules = ({ redis, retry, effects }: Config): InspectionRules => 
   memoryBudgetBytes: retry.redis.memory_budget_mb === null ? null : retry.redis.memory_budget_mb * 1024 * 1024,
 })
 
-/** Says once that the store is in trouble, and once that it answers again. */
-function tellOfStore(events: Events) {
-  let sinceMs: number | undefined
-  return {
-    trouble(reason: string): void {
-      if (sinceMs !== undefined) return
-      sinceMs = performance.now()
-      events.emit({ event: 'store.trouble', reason })
-    },
-    answered(): void {
-      if (sinceMs === undefined) return
-      const silent_seconds = (performance.now() - sinceMs) / 1000
-      sinceMs = undefined
-      events.emit({ event: 'store.recovered', silent_seconds })
-    },
-  }
-}
-
 /** Another server may answer after a reconnect: it is checked again. */
 function storeObserver(metrics: Metrics, events: Events, log: Logger, checkAgain: () => void): StoreObserver {
-  const told = tellOfStore(events)
+  const told = tellOfStore(events, () => performance.now())
   return {
     answered(script, seconds) {
       metrics.storeAnswered(script, seconds)
