@@ -97,6 +97,13 @@ const good: Record<string, Story> = {
     s.wait(leaseMs + 10)
     s.claim('b', { attempt: 2 } as Told, { policy: 'reclaim' })
   },
+  'under reclaim a silent holder may have carried it out': async (s) => {
+    const token = s.claim('a', {}, { policy: 'reclaim' })
+    await turn()
+    s.recorder.executed(effect, 'x1', token)
+    s.wait(leaseMs + 10)
+    await s.get('released')
+  },
   'the same claim is told the same grant again': async (s) => {
     const token = s.claim('a')
     await turn()

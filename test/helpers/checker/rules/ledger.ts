@@ -30,7 +30,8 @@ export function outcomeFitsLedger(history: EffectHistory): string[] {
   if (state === 'completed' && executions.length === 0 && !consumed) {
     return [`is completed with ${result}, and the exchange knows nothing of it`]
   }
-  const denied = state === 'absent' || state === 'released' || state === 'failed'
+  // Under reclaim the end of a silent holder's lease releases, whatever that holder did.
+  const denied = state === 'absent' || state === 'failed' || (state === 'released' && !isReclaim(history))
   return denied && earlier.length > 0 && !wasFlagged(history)
     ? [`is ${state}, and the exchange has carried it out`]
     : []
