@@ -3,6 +3,7 @@ import { randomBytes } from 'node:crypto'
 import type { RawJson } from '../json.ts'
 import { limits } from '../limits.ts'
 import { invalidRequest, Problem } from '../problems.ts'
+import type { RedisClock } from '../redis/clock.ts'
 import { absentRefused, durabilityNotReached, storeUnavailable } from '../redis/refusals.ts'
 import { leaseClock, type Witness } from '../redis/witness.ts'
 import {
@@ -52,30 +53,23 @@ export type ClaimAnswer =
 /** A reply that found or made a record. */
 type Decided = Extract<ClaimReply, { inDoubt: boolean }>
 
+/** One claim on its way; `startMs` is of the process's own clock. */
+type Claiming = {
+  context: Context
+  namespace: string
+  located: Located
+  request: ClaimRequest
+  policy: TypePolicy
+  clock: RedisClock
+  startMs: number
+}
+
 /** A claim without `claim_id` still carries a nonce, so that the service may send it again itself. */
 const nonce = (): string => randomBytes(17).toString('base64url').slice(0, 22)
 
 function fingerprintArgument({ fingerprint, payload }: ClaimRequest): string {
   if (fingerprint !== undefined) return packFingerprint(fingerprint)
   return payload === undefined ? '' : packFingerprint(fingerprintOf(payload))
-}
-
-function callerArguments(request: ClaimRequest, { effectId, entity }: Located, policy: TypePolicy) {
-  return {
-    effect_id: effectId,
-    owner: request.owner,
-    claim: request.claim_id === undefined ? nonce() : digest(request.owner, request.claim_id),
-    fingerprint: fingerprintArgument(request),
-    lease_ms: milliseconds(request.lease_seconds ?? policy.lease_seconds),
-    retention_ms: milliseconds(request.retention_seconds ?? policy.retention_seconds),
-    policy: request.on_lease_expiry ?? policy.on_lease_expiry,
-    job_type: request.job_type ?? '',
-    metadata: request.metadata === undefined ? '' : JSON.stringify(request.metadata),
-    entity: entity === undefined ? '' : JSON.stringify(entity),
-    has_result: request.result === undefined ? '' : '1',
-    result: request.result?.text ?? '',
-    wait: request.awaits ? '1' : '',
-  }
 }
 
 function checkPolicy(request: ClaimRequest, policy: TypePolicy): void {
@@ -176,56 +170,65 @@ async function withdraw(context: Context, located: Located, request: ClaimReques
   throw durabilityNotReached(context.durability(located.type))
 }
 
-/** One claim, ready to be sent as often as needed; `gate` asks what would be granted, and grants nothing. */
-async function prepare(context: Context, located: Located, request: ClaimRequest, policy: TypePolicy) {
-  const { store, memory } = context
-  const startMs = performance.now()
-  const clock = await store.clock(located.keys[0])
-  const max_attempts = context.maxAttempts(located.type, request.job_type ?? null)
-  const durability = context.durability(located.type)
-  const named = { max_attempts, durability: durabilityName(durability) }
-  const given = { ...callerArguments(request, located, policy), ...named }
+/** What the script is told; whoever sends it sets `gate`. */
+function argumentsOf({ context, located, request, policy, clock, startMs }: Claiming) {
+  const { memory } = context
+  const { effectId: effect_id, type, entity } = located
+  const { job_type, metadata, result } = request
+  const durability = context.durability(type)
+  const onExpiry = request.on_lease_expiry ?? policy.on_lease_expiry
   // In shadow mode nobody waits for our word.
-  const strict = given.policy === 'hold' && policy.mode !== 'shadow'
-  const refusesAbsent = (witness: Witness) => (strict && witness.refusesAbsent(durability) ? '1' : '')
-  const once = async (gate: boolean): Promise<ClaimReply> => {
-    const args = {
-      ...given,
-      gate: gate ? '1' : '',
-      ...leaseClock,
-      // From the first try on, so that nobody is granted anything behind the answer that gave up.
-      deadline_us: () => clock.nowUs() + Math.round((limits.claimGrantMs + startMs - performance.now()) * 1000),
-      // A connection that is new is looked at first, and tells how far the clock of another server was.
-      floor_us: () => clock.floorUs(),
-      absent_refused: refusesAbsent,
-      over_budget: memory().over ? '1' : '',
-    }
-    const { reply, reached } = await store.runTelling(effectClaim, located.keys, args, durability)
-    if (!reached && restsOnWrites.has(reply.status)) await withdraw(context, located, request, reply)
-    return reply
-  }
-  return async (gate: boolean): Promise<ClaimReply> => {
-    const reply = await once(gate)
-    // Late: Redis's clock has stepped forward, and the reply has told us its time.
-    return reply.status === 'late' ? once(gate) : reply
+  const strict = onExpiry === 'hold' && policy.mode !== 'shadow'
+  return {
+    effect_id,
+    // From the first try on, so that nobody is granted anything behind the answer that gave up.
+    deadline_us: () => clock.nowUs() + Math.round((limits.claimGrantMs + startMs - performance.now()) * 1000),
+    // A connection that is new is looked at first, and tells how far the clock of another server was.
+    floor_us: () => clock.floorUs(),
+    absent_refused: (witness: Witness) => (strict && witness.refusesAbsent(durability) ? '1' : ''),
+    over_budget: () => (memory().over ? '1' : ''),
+    gate: '',
+    owner: request.owner,
+    claim: request.claim_id === undefined ? nonce() : digest(request.owner, request.claim_id),
+    fingerprint: fingerprintArgument(request),
+    lease_ms: milliseconds(request.lease_seconds ?? policy.lease_seconds),
+    retention_ms: milliseconds(request.retention_seconds ?? policy.retention_seconds),
+    policy: onExpiry,
+    max_attempts: context.maxAttempts(type, job_type ?? null),
+    job_type: job_type ?? '',
+    durability: durabilityName(durability),
+    metadata: metadata === undefined ? '' : JSON.stringify(metadata),
+    entity: entity === undefined ? '' : JSON.stringify(entity),
+    has_result: result === undefined ? '' : '1',
+    result: result?.text ?? '',
+    wait: request.awaits ? '1' : '',
+    clock_step: leaseClock.clock_step,
+    clock_max_us: leaseClock.clock_max_us,
   }
 }
 
-type Send = Awaited<ReturnType<typeof prepare>>
+/** One claim, ready to be sent as often as needed; `gate` asks what would be granted, and grants nothing. */
+function prepare(claiming: Claiming) {
+  const { context, located, request } = claiming
+  const args = argumentsOf(claiming)
+  const durability = context.durability(located.type)
+  return async function send(gate: boolean, again = true): Promise<ClaimReply> {
+    args.gate = gate ? '1' : ''
+    const { reply, reached } = await context.store.runTelling(effectClaim, located.keys, args, durability)
+    if (!reached && restsOnWrites.has(reply.status)) await withdraw(context, located, request, reply)
+    // Late: Redis's clock has stepped forward, and the reply has told us its time.
+    return reply.status === 'late' && again ? send(gate, false) : reply
+  }
+}
+
+type Send = ReturnType<typeof prepare>
 type Meeting = { reply: ClaimReply; refused?: BreakerRefusal }
 
 /** A half-open breaker: takes a permit once the effect is known to be claimable, and gives it back if the grant fails. */
-async function askBreaker(
-  { jobs }: Context,
-  namespace: string,
-  request: ClaimRequest,
-  policy: TypePolicy,
-  located: Located,
-  send: Send,
-) {
+async function askBreaker({ context, namespace, located, request, policy }: Claiming, jobType: string, send: Send) {
+  const { jobs } = context
   const reply = await send(true)
-  const jobType = request.job_type
-  if (reply.status !== 'gated' || jobType === undefined) return { reply }
+  if (reply.status !== 'gated') return { reply }
   const { probe_id } = request
   const lease_ms = milliseconds(request.lease_seconds ?? policy.lease_seconds)
   const asked = { permit: located.effectId, lease_ms, ...(probe_id === undefined ? {} : { probe_id }) }
@@ -237,19 +240,12 @@ async function askBreaker(
 }
 
 /** Sends the claim past its breaker: a closed one costs no further round trip. */
-async function send(
-  context: Context,
-  namespace: string,
-  located: Located,
-  request: ClaimRequest,
-  policy: TypePolicy,
-): Promise<Meeting> {
-  const ask = await prepare(context, located, request, policy)
-  if (request.job_type === undefined) return { reply: await ask(false) }
-  const { verdict, refusal: refused } = await context.jobs.view(namespace, request.job_type)
-  if (verdict === 'pass') return { reply: await ask(false) }
-  if (verdict === 'ask') return askBreaker(context, namespace, request, policy, located, ask)
-  const reply = await ask(true)
+async function meetBreaker(claiming: Claiming, jobType: string): Promise<Meeting> {
+  const send = prepare(claiming)
+  const { verdict, refusal: refused } = await claiming.context.jobs.view(claiming.namespace, jobType)
+  if (verdict === 'pass') return { reply: await send(false) }
+  if (verdict === 'ask') return askBreaker(claiming, jobType, send)
+  const reply = await send(true)
   return reply.status === 'gated' && refused ? { reply, refused } : { reply }
 }
 
@@ -279,11 +275,17 @@ export async function claim(context: Context, namespace: string, request: ClaimR
   const policy = context.typePolicy(located.type)
   checkPolicy(request, policy)
   context.checkResult(request.result)
-  const meeting = await send(context, namespace, located, request, policy)
+  const startMs = performance.now()
+  const clock = context.store.knownClock(located.keys[0]) ?? (await context.store.clock(located.keys[0]))
+  const claiming = { context, namespace, located, request, policy, clock, startMs }
+  const { job_type } = request
+  const meeting =
+    job_type === undefined ? { reply: await prepare(claiming)(false) } : await meetBreaker(claiming, job_type)
   const { reply } = meeting
   // Whoever waits is counted when the wait has ended.
   if (!request.awaits || reply.status !== 'in_progress') context.observe.claim(located.type, outcomeOf(reply))
-  const subject = await context.subject(namespace, located)
+  const known = context.subject(namespace, located)
+  const subject = known instanceof Promise ? await known : known
   if (reply.status === 'absent_refused') throw refuseAbsent(context, located)
   if (reply.status === 'over_budget') throw overBudget(context)
   if (!('inDoubt' in reply)) throw refusedByBreaker(context, subject, meeting, request)

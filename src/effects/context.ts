@@ -7,6 +7,7 @@ import type { Classification, Execution } from '../failures/classify.ts'
 import type { JsonObject, RawJson } from '../json.ts'
 import { invalidRequest, Problem } from '../problems.ts'
 import type { ScriptArguments, Store } from '../redis/client.ts'
+import type { RedisClock } from '../redis/clock.ts'
 import type { Durability } from '../redis/group-commit.ts'
 import type { Keys } from '../redis/keys.ts'
 import type { ScriptDefinition } from '../redis/scripts.ts'
@@ -106,16 +107,28 @@ export const milliseconds = (seconds: number): number => Math.round(seconds * 10
 /** 22 characters (132 bits) that stand for one call or claim. */
 export const digest = (...parts: unknown[]): string => hash('sha256', JSON.stringify(parts), 'base64url').slice(0, 22)
 
+function parse(effectId: string): { effectId: string; type: string; bucket: number } {
+  const parts = parseEffectId(effectId)
+  if (!parts) throw invalidRequest([{ pointer: '/effect_id', message: 'must be <type>.<64 hex digits>' }])
+  return { effectId, type: parts.type, bucket: parts.bucket }
+}
+
+/** The effect at Redis's time now. */
+const subjectOf = (namespace: string, { effectId }: Located, clock: RedisClock): Subject => ({
+  namespace,
+  effectId,
+  nowMs: clock.nowUs() / 1000,
+})
+
 export function createContext(dependencies: EffectsDependencies) {
   const { store, events } = dependencies
 
-  function locate(namespace: string, { type, entity, effect_id, located }: EffectName): Located {
+  function locate(namespace: string, { type = '', entity, effect_id, located }: EffectName): Located {
     if (located) return located
-    const effectId = effect_id ?? identify(type ?? '', entity ?? '').effectId
-    const parts = parseEffectId(effectId)
-    if (!parts) throw invalidRequest([{ pointer: '/effect_id', message: 'must be <type>.<64 hex digits>' }])
-    const { effect, inflight } = dependencies.keys.effect(namespace, parts.bucket, effectId)
-    return { effectId, type: parts.type, bucket: parts.bucket, keys: [effect, inflight], entity }
+    const named = effect_id === undefined ? { type, ...identify(type, entity ?? '') } : parse(effect_id)
+    const { effectId, bucket } = named
+    const { effect, inflight } = dependencies.keys.effect(namespace, bucket, effectId)
+    return { effectId, type: named.type, bucket, keys: [effect, inflight], entity }
   }
 
   /** Tells the world that an effect became uncertain, and why. */
@@ -134,10 +147,11 @@ export function createContext(dependencies: EffectsDependencies) {
       args: ScriptArguments<Argument>,
     ): Promise<Reply> => store.run(definition, keys, args, dependencies.durability(type)),
 
-    /** The effect at Redis's time now. */
-    async subject(namespace: string, { effectId, keys }: Located): Promise<Subject> {
-      const clock = await store.clock(keys[0])
-      return { namespace, effectId, nowMs: clock.nowUs() / 1000 }
+    /** The effect at Redis's time now; at once where this process has seen the clock. */
+    subject(namespace: string, located: Located): Subject | Promise<Subject> {
+      const clock = store.knownClock(located.keys[0])
+      if (clock) return subjectOf(namespace, located, clock)
+      return store.clock(located.keys[0]).then((asked) => subjectOf(namespace, located, asked))
     },
 
     tellUncertain,

@@ -5,9 +5,9 @@ import type { JsonObject } from '../json.ts'
 import { limits } from '../limits.ts'
 import { invalidRequest } from '../problems.ts'
 
-export type EffectIdentity = { effectId: string; canonical: string }
+/** `bucket` (0 to `limits.buckets` - 1) is the first byte of the digest in the effect id. */
+export type EffectIdentity = { effectId: string; canonical: string; bucket: number }
 
-/** The parts of an effect id; `bucket` (0 to `limits.buckets` - 1) is the first byte of its digest. */
 export type EffectIdParts = { type: string; digest: string; bucket: number }
 
 const effectIdPattern = /^([a-z][a-z0-9_]{0,63})\.([0-9a-f]{64})$/
@@ -25,14 +25,17 @@ export function identify(type: string, entity: string | JsonObject): EffectIdent
   const canonical = canonicalText(entity)
   const bytes = Buffer.byteLength(typeof entity === 'string' ? entity : canonical)
   if (bytes > limits.entityBytesMax) throw refusal(`must not exceed ${limits.entityBytesMax} bytes (it has ${bytes})`)
-  return { effectId: `${type}.${hash('sha256', canonical)}`, canonical }
+  const digest = hash('sha256', canonical)
+  return { effectId: `${type}.${digest}`, canonical, bucket: bucketOf(digest) }
 }
+
+const bucketOf = (digest: string): number => parseInt(digest.slice(0, 2), 16)
 
 /** The parts of an effect id, or undefined for a text that is none. */
 export function parseEffectId(text: string): EffectIdParts | undefined {
   const [, type, digest] = effectIdPattern.exec(text) ?? []
   if (type === undefined || digest === undefined) return undefined
-  return { type, digest, bucket: parseInt(digest.slice(0, 2), 16) }
+  return { type, digest, bucket: bucketOf(digest) }
 }
 
 /**

@@ -52,7 +52,8 @@ const leaseExpired = (subject: Subject, record: EffectRecord): Problem =>
 /** Where the effect is, and the latest instant at which its token can have been granted. */
 async function held(context: Context, namespace: string, request: Held) {
   const located = context.locate(namespace, request)
-  const subject = await context.subject(namespace, located)
+  const known = context.subject(namespace, located)
+  const subject = known instanceof Promise ? await known : known
   // The clock of the server before may have been ahead of this one's.
   const changedUs = context.store.witness(located.keys[0])?.changedUs() ?? 0
   return { located, subject, token: { token: request.fencing_token, changedUs } }

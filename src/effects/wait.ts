@@ -13,7 +13,7 @@ type Waiter = NonNullable<ReturnType<Waiting['join']>>
  * All that a claim needs that is sent more than once, and no more, for thousands may wait: of a payload its fingerprint, and
  * not where the effect lies.
  */
-function lasting({ wait_seconds: _, located: _located, payload, ...request }: WaitingClaim): ClaimRequest {
+function lasting({ located: _, payload, ...request }: ClaimRequest): ClaimRequest {
   const fingerprint = request.fingerprint ?? (payload === undefined ? undefined : fingerprintOf(payload))
   return { ...request, fingerprint, awaits: true }
 }
@@ -60,31 +60,24 @@ async function attend(
 }
 
 /** Undefined where nobody may wait. */
-function seat(context: Context, namespace: string, request: WaitingClaim, caller: Caller): Waiter | undefined {
+function seat(context: Context, namespace: string, request: ClaimRequest, caller: Caller): Waiter | undefined {
   const { type, keys } = context.locate(namespace, request)
   return context.typePolicy(type).mode === 'shadow' ? undefined : context.waiting.join(keys[0], caller)
 }
 
-/**
- * Claims; where another holder's lease is alive, waits up to `wait_seconds` for the effect to settle, to become claimable or
- * to turn uncertain. Nobody waits in shadow mode, while the process drains, or beyond `limits.waitersMax`.
- */
-export async function claimOrWait(
+async function wait(
   context: Context,
   namespace: string,
-  request: WaitingClaim,
-  caller?: Caller,
+  { wait_seconds, ...request }: WaitingClaim & { wait_seconds: number },
+  caller: Caller,
 ): Promise<ClaimAnswer> {
-  const endMs = performance.now() + (request.wait_seconds ?? 0) * 1000
-  const { wait_seconds = 0, ...plain } = request
-  if (wait_seconds === 0 || !caller) return claim(context, namespace, plain)
-  const waiter = seat(context, namespace, request, caller)
-  if (!waiter) return claim(context, namespace, plain)
   const startMs = performance.now()
+  const waiter = seat(context, namespace, request, caller)
+  if (!waiter) return claim(context, namespace, request)
   let answer: ClaimAnswer | undefined
   let failure: unknown
   try {
-    answer = await attend(context, namespace, lasting(plain), waiter, endMs)
+    answer = await attend(context, namespace, lasting(request), waiter, startMs + wait_seconds * 1000)
     return answer
   } catch (error) {
     failure = error
@@ -93,4 +86,20 @@ export async function claimOrWait(
     waiter.leave(outcomeOf(answer, failure))
     caller.waited(performance.now() - startMs)
   }
+}
+
+/**
+ * Claims; where another holder's lease is alive, waits up to `wait_seconds` for the effect to settle, to become claimable or
+ * to turn uncertain. Nobody waits in shadow mode, while the process drains, or beyond `limits.waitersMax`.
+ */
+export function claimOrWait(
+  context: Context,
+  namespace: string,
+  request: WaitingClaim,
+  caller?: Caller,
+): Promise<ClaimAnswer> {
+  const { wait_seconds = 0 } = request
+  return wait_seconds === 0 || !caller
+    ? claim(context, namespace, request)
+    : wait(context, namespace, { ...request, wait_seconds }, caller)
 }

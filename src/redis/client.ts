@@ -7,9 +7,9 @@ import { limits } from '../limits.ts'
 import type { Floor, RedisClock } from './clock.ts'
 import type { StoreAddress } from './connection.ts'
 import { classifyStoreError, NotSentError, type StoreReason, type StoreTrouble } from './errors.ts'
-import type { Committed, Commitment, Durability } from './group-commit.ts'
+import type { Commitment, Durability } from './group-commit.ts'
 import { durabilityNotReached, storeUnavailable } from './refusals.ts'
-import { createScriptTexts, type Preludes, type RawReply, type ScriptDefinition } from './scripts.ts'
+import { type AnyScript, createScriptTexts, type Preludes, type RawReply, type ScriptDefinition } from './scripts.ts'
 import type { StoreServer } from './server.ts'
 import { openServers, placeOf, type Servers, type ServersOptions } from './servers.ts'
 import type { Witness } from './witness.ts'
@@ -107,6 +107,11 @@ function redirect(link: Link, error: unknown, run: Run): void {
   } else link.servers.doubt()
 }
 
+function giveUp({ observer }: Link, reason: StoreReason): never {
+  observer.trouble(reason)
+  throw storeUnavailable(reason)
+}
+
 /** Made once: an error for each of thousands that wait costs more than the wait. */
 const notServing = new NotSentError('the server is not connected, or silent')
 
@@ -135,10 +140,7 @@ async function attempt<Answer>(
       if (run.server && trouble.kind === 'not_executed' && trouble.reason !== 'unavailable') {
         run.server.refusal = trouble.reason
       }
-      if (!verdict.again) {
-        link.observer.trouble(verdict.reason)
-        throw storeUnavailable(verdict.reason)
-      }
+      if (!verdict.again) giveUp(link, verdict.reason)
       redirect(link, error, run)
       await (error === notServing && run.server ? run.server.moment() : sleep(verdict.pauseMs))
     }
@@ -155,63 +157,64 @@ function call(link: Link, key: string | undefined, name: string, ...args: string
   return attempt(link, newRun(key), ({ redis }) => redis.call(name, ...args), false)
 }
 
-/** What does a script with its arguments, to be sent as often as needed. */
-function draft<Argument extends string>(
-  definition: ScriptDefinition<string, Argument, unknown>,
-  keys: readonly string[],
-  args: ScriptArguments<Argument>,
-) {
-  const valuesAt = (witness: Witness) =>
-    definition.args.map((name) => {
-      const value: ScriptArgument = args[name]
-      return typeof value === 'function' ? value(witness) : value
-    })
-  const writes = !definition.flags.includes('no-writes')
+const mayWrite = ({ flags }: AnyScript): boolean => !flags.includes('no-writes')
 
-  return {
-    writes,
-    /** Nothing is written over a connection before the server at its end was looked at. */
-    async send(server: StoreServer): Promise<Committed> {
-      const { witness, redis } = server
-      if (writes && !witness.admits(redis)) await witness.admit(redis)
-      return { reply: await server.send({ definition, keys, values: valuesAt(witness) }), reached: true }
-    },
-    sendDurably(server: StoreServer, durability: Commitment): Promise<Committed> {
-      const call = {
-        ...{ definition, keys },
-        /** Read when the script is sent: until then the connection may have changed. */
-        get values() {
-          return valuesAt(server.witness)
-        },
-      }
-      return server.groupCommit().commit(call, durability)
-    },
-    /** To a server that the slot is on its way to; what may have been lost is known of the one that it comes from. */
-    async sendAsking(server: StoreServer, from: StoreServer, durability: Durability): Promise<Committed> {
-      const reply = await server.sendAsking({ definition, keys, values: valuesAt(from.witness) })
-      return { reply, reached: durability === 'primary' }
-    },
-  }
+/** A script with its arguments, to be sent as often as needed. */
+type Draft = {
+  definition: AnyScript
+  keys: readonly string[]
+  args: ScriptArguments<string>
+  durability: Durability
+  /** Whether the durability was reached by the last try. */
+  reached: boolean
 }
 
-/** A script that cannot tell whether a lease is over is sent again with what the clock was seen to be. */
-async function untilSure(link: Link, way: Run, send: () => Promise<Committed>) {
-  for (let tries = 1; ; tries++) {
-    const { reply, reached } = await send()
-    const raw = reply as RawReply
-    const { clock, witness, redis } = way.server as StoreServer
-    clock.saw(raw[1], way.sentMs)
-    // The others are told of a step at once.
-    if (clock.jump().us !== 0) witness.look(redis).catch(() => undefined)
-    if (raw[0] !== 'clock_unsure') return { raw, reached }
-    if (tries === limits.storeClockTriesMax) {
-      link.observer.trouble('busy')
-      throw storeUnavailable('busy')
-    }
-  }
+/** The arguments as they are now, at the server that they go to. */
+const valuesOf = ({ definition, args }: Draft, witness: Witness): (string | number)[] =>
+  definition.args.map((name) => {
+    const value = args[name] as ScriptArgument
+    return typeof value === 'function' ? value(witness) : value
+  })
+
+/** Nothing is written over a connection before the server at its end was looked at. */
+function sendPlainly(draft: Draft, server: StoreServer): Promise<unknown> {
+  const { witness, redis } = server
+  const { definition, keys } = draft
+  const send = () => server.send({ definition, keys, values: valuesOf(draft, witness) })
+  return mayWrite(definition) && !witness.admits(redis) ? witness.admit(redis).then(send) : send()
 }
 
-/** Runs a script; `reached`: whether its durability was. `keys` are in the order of the definition, `args` by name; absent text is `''`. */
+async function sendDurably(draft: Draft, server: StoreServer, durability: Commitment): Promise<unknown> {
+  const { definition, keys } = draft
+  const call = {
+    ...{ definition, keys },
+    /** Read when the script is sent: until then the connection may have changed. */
+    get values() {
+      return valuesOf(draft, server.witness)
+    },
+  }
+  const { reply, reached } = await server.groupCommit().commit(call, durability)
+  draft.reached = reached
+  return reply
+}
+
+/** To a server that the slot is on its way to; what may have been lost is known of the one that it comes from. */
+function sendAsking(draft: Draft, server: StoreServer, from: StoreServer): Promise<unknown> {
+  const { definition, keys, durability } = draft
+  draft.reached = durability === 'primary'
+  return server.sendAsking({ definition, keys, values: valuesOf(draft, from.witness) })
+}
+
+/** Takes note of Redis's time in a reply; the others are told of a step at once. */
+function noteClock({ clock, witness, redis }: StoreServer, [, nowUs]: RawReply, sentMs: number): void {
+  clock.saw(nowUs, sentMs)
+  if (clock.jump().us !== 0) witness.look(redis).catch(() => undefined)
+}
+
+/**
+ * Runs a script; `reached`: whether its durability was. `keys` are in the order of the definition, `args` by name; absent text
+ * is `''`. A script that cannot tell whether a lease is over is sent again with what the clock was seen to be.
+ */
 async function run<Key extends string, Argument extends string, Reply>(
   link: Link,
   definition: ScriptDefinition<Key, Argument, Reply>,
@@ -219,25 +222,34 @@ async function run<Key extends string, Argument extends string, Reply>(
   args: ScriptArguments<Argument>,
   durability: Durability,
 ): Promise<{ reply: Reply; reached: boolean }> {
-  if (link.scriptsRefused) {
-    link.observer.trouble(link.scriptsRefused)
-    throw storeUnavailable(link.scriptsRefused)
-  }
-  const script = draft(definition, keys, args)
+  if (link.scriptsRefused) giveUp(link, link.scriptsRefused)
+  const draft: Draft = { definition, keys, args, durability, reached: true }
   const way = newRun(keys[0])
-  const send = (server: StoreServer): Promise<Committed> => {
-    if (way.asking) return script.sendAsking(server, link.servers.of(keys[0] ?? '') ?? server, durability)
-    return durability === 'primary' ? script.send(server) : script.sendDurably(server, durability)
+  const send = (server: StoreServer): Promise<unknown> => {
+    if (way.asking) return sendAsking(draft, server, link.servers.of(keys[0] ?? '') ?? server)
+    return durability === 'primary' ? sendPlainly(draft, server) : sendDurably(draft, server, durability)
   }
-  const { raw, reached } = await untilSure(link, way, () => attempt(link, way, send, script.writes))
-  link.observer.answered(definition.name, (link.lastAnswerMs - way.startMs) / 1000)
-  return { reply: definition.decode(raw), reached }
+  for (let tries = 1; ; tries++) {
+    const raw = (await attempt(link, way, send, mayWrite(definition))) as RawReply
+    noteClock(way.server as StoreServer, raw, way.sentMs)
+    if (raw[0] !== 'clock_unsure') {
+      link.observer.answered(definition.name, (link.lastAnswerMs - way.startMs) / 1000)
+      return { reply: definition.decode(raw), reached: draft.reached }
+    }
+    if (tries === limits.storeClockTriesMax) giveUp(link, 'busy')
+  }
 }
 
-/** The clock of the server of `key` (absent: of any), asked for if this process has not seen it yet. */
+/** The clock of the server of `key` (absent: of any), if this process has seen it. */
+function knownClock({ servers }: Link, key?: string): RedisClock | undefined {
+  const clock = (key === undefined ? servers.all()[0] : servers.of(key))?.clock
+  return clock?.known() ? clock : undefined
+}
+
+/** As `knownClock`; asked for if this process has not seen it yet. */
 async function clockOf(link: Link, key?: string): Promise<RedisClock> {
-  const server = key === undefined ? link.servers.all()[0] : link.servers.of(key)
-  if (server?.clock.known()) return server.clock
+  const known = knownClock(link, key)
+  if (known) return known
   const way = newRun(key)
   const reply = await attempt(link, way, ({ redis }) => redis.call('TIME'), false)
   const asked = way.server as StoreServer
@@ -330,6 +342,8 @@ export function connectStore(
     read: (name: string, key: string, ...args: string[]) => call(link, key, name, key, ...args),
     eachPrimary: (name: string, ...args: string[]) => eachPrimary(link, name, ...args),
     clock: (key?: string): Promise<RedisClock> => clockOf(link, key),
+    /** As `clock`, without waiting; undefined where it must be asked for. */
+    knownClock: (key?: string): RedisClock | undefined => knownClock(link, key),
     /** Seconds since Redis last answered anything. */
     silentSeconds: () => (performance.now() - link.lastAnswerMs) / 1000,
     connected: () => servers.all().some(({ redis }) => redis.status === 'ready'),

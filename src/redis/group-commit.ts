@@ -9,6 +9,7 @@ import { durableMark } from './durable-mark.ts'
 import { parseInfo } from './info.ts'
 import { durableMarkKey } from './keys.ts'
 import type { ScriptCall, ScriptTexts } from './scripts.ts'
+import { sendDigest, sendWhole } from './written-command.ts'
 
 /** What an answer waits for: so many replicas have the write, or the primary's disk has. */
 export type Commitment = 'fsynced' | { replicated: number }
@@ -57,12 +58,7 @@ type Send = (call: ScriptCall, whole: boolean) => Promise<unknown>
 
 /** Sends a script by its digest, or as its whole text. What the client library would send by itself would come behind the WAIT. */
 function sender(redis: Redis, texts: ScriptTexts): Send {
-  return ({ definition, keys, values }, whole) => {
-    const { text, sha } = texts(definition)
-    return whole
-      ? redis.eval(text, keys.length, ...keys, ...values)
-      : redis.evalsha(sha, keys.length, ...keys, ...values)
-  }
+  return (call, whole) => (whole ? sendWhole : sendDigest)(redis, texts(call.definition), call)
 }
 
 /** Sends all of it in one go, the mark and the wait last. Answers those whose script the server did not know. */

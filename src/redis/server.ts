@@ -1,5 +1,4 @@
 /** One server that takes our writes: the connection, its clock, and how a script is sent there. */
-import assert from 'node:assert/strict'
 import type { Redis } from 'ioredis'
 import { limits } from '../limits.ts'
 import { type Floor, createClock, type RedisClock } from './clock.ts'
@@ -7,30 +6,18 @@ import { createCoalescer } from './coalescer.ts'
 import { stayConnected, type ServerAddress, type StoreAddress } from './connection.ts'
 import { classifyStoreError, type StoreReason } from './errors.ts'
 import { createGroupCommit, type GroupCommit } from './group-commit.ts'
-import type { AnyScript, ScriptCall, ScriptTexts } from './scripts.ts'
+import type { ScriptCall, ScriptTexts } from './scripts.ts'
 import { createWitness, type Witness, type WitnessOptions } from './witness.ts'
 import { storeWitness } from './witness-scripts.ts'
+import { sendScript, sendWhole } from './written-command.ts'
 
 export type ServerEvents = {
   connection: (event: 'ready' | 'close' | 'error', detail: string) => void
 }
 
-type Command = (...args: (string | number)[]) => Promise<unknown>
-
-/** Defines the scripts on a connection as they are needed: EVAL once a connection, then EVALSHA. */
+/** Sends scripts over a connection: alone, or together with others of their kind. */
 function scriptsOn(redis: Redis, texts: ScriptTexts, oneSlot: boolean) {
-  const commands = new Map<string, Command>()
-  function commandOf(definition: AnyScript): Command {
-    const known = commands.get(definition.name)
-    if (known) return known
-    redis.defineCommand(definition.name, { lua: texts(definition).text })
-    const defined = (redis as unknown as Record<string, Command>)[definition.name]?.bind(redis)
-    assert(defined, 'a command that was just defined exists')
-    commands.set(definition.name, defined)
-    return defined
-  }
-  const send = ({ definition, keys, values }: ScriptCall): Promise<unknown> =>
-    commandOf(definition)(keys.length, ...keys, ...values)
+  const send = (call: ScriptCall): Promise<unknown> => sendScript(redis, texts(call.definition), call)
   const sendCoalesced = createCoalescer(send, oneSlot)
   return (call: ScriptCall): Promise<unknown> => (call.definition.coalesced ? sendCoalesced(call) : send(call))
 }
@@ -113,9 +100,9 @@ export function openServer(address: StoreAddress, options: ServerOptions, place?
     serving: () => redis.status === 'ready' && !silent(),
     moment: moment.wait,
     send: scriptsOn(redis, texts, place !== undefined),
-    async sendAsking({ definition, keys, values }) {
+    async sendAsking(call) {
       const asking = redis.call('ASKING').catch(() => undefined)
-      const reply = await redis.eval(texts(definition).text, keys.length, ...keys, ...values)
+      const reply = await sendWhole(redis, texts(call.definition), call)
       await asking
       return reply
     },

@@ -31,6 +31,7 @@ import { NotSentError } from './errors.ts'
 import type { Durability } from './group-commit.ts'
 import type { RawReply, ScriptText } from './scripts.ts'
 import { type Sighting, storeWitness, type WitnessRecord } from './witness-scripts.ts'
+import { sendScript } from './written-command.ts'
 
 /** What the witnesses of all servers share. */
 export type WitnessSettings = {
@@ -80,15 +81,6 @@ async function fsyncsAlways(redis: Redis): Promise<boolean> {
     return rule === 'always' && lax === 'no'
   } catch {
     return false
-  }
-}
-
-async function runScript(redis: Redis, { text, sha }: ScriptText, key: string, values: readonly (string | number)[]) {
-  try {
-    return await redis.evalsha(sha, 1, key, ...values)
-  } catch (error) {
-    if (!String(error).includes('NOSCRIPT')) throw error
-    return redis.eval(text, 1, key, ...values)
   }
 }
 
@@ -232,7 +224,7 @@ export function createWitness(options: WitnessOptions): Witness {
     const { jump, values } = argumentsOf(options, knowledge.known(), key, alwaysBefore)
     const sentMs = performance.now()
     // Both at once: whoever waits for a new connection waits for one round trip.
-    const [reply, always] = await Promise.all([runScript(redis, script, key, values), fsyncsAlways(redis)])
+    const [reply, always] = await Promise.all([sendScript(redis, script, { keys: [key], values }), fsyncsAlways(redis)])
     const raw = reply as RawReply
     clock.saw(raw[1], sentMs)
     knowledge.take(storeWitness.decode(raw), key)
