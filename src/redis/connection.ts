@@ -4,6 +4,7 @@ import { readFileSync } from 'node:fs'
 import { Redis, type RedisOptions } from 'ioredis'
 import { limits } from '../limits.ts'
 import { type Patience, type Silent, watchReplies } from './patience.ts'
+import { sentinelConnector } from './sentinel.ts'
 
 export type ServerAddress = { host: string; port: number }
 
@@ -90,10 +91,17 @@ export type ConnectionChanges = Omit<RedisOptions, 'replyMapping'> & {
 
 const storePatience: Patience = { commandMs: limits.storeCommandTimeoutMs, silentMs: limits.storeSocketTimeoutMs }
 
+/** Emits `sentinelError` for each Sentinel that cannot be asked or heard. */
+function openBySentinel(options: Omit<RedisOptions, 'replyMapping'>, address: Extract<StoreAddress, { name: string }>) {
+  const Connector = sentinelConnector((error) => redis.emit('sentinelError', error))
+  const redis: Redis = new Redis({ ...options, ...sentinelOptions(address), Connector })
+  return redis
+}
+
 /** To `server`, one of a Cluster, else to the server or the primary that `address` names. */
 function open(options: Omit<RedisOptions, 'replyMapping'>, address: StoreAddress, server?: ServerAddress): Redis {
   if (server) return new Redis({ ...options, host: server.host, port: server.port })
-  if ('name' in address) return new Redis({ ...options, ...sentinelOptions(address) })
+  if ('name' in address) return openBySentinel(options, address)
   assert('url' in address, 'a connection into a Cluster goes to one of its servers')
   if (!address.url.startsWith('unix://')) return new Redis(address.url, options)
   return new Redis({ ...options, path: address.url.slice('unix://'.length) })

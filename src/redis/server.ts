@@ -73,6 +73,7 @@ function watch(server: StoreServer, { connection }: ServerEvents): void {
     }
     connection('error', `${server.node}: ${error.message}`)
   })
+  redis.on('sentinelError', (error: Error) => connection('error', error.message))
 }
 
 export type ServerOptions = {
