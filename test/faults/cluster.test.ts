@@ -1,41 +1,15 @@
 /** In a Cluster: every script on one slot, one shard's trouble is its own, slots move under claims without a double grant. */
 import t, { type Test } from 'tap'
 import { randomUUID } from 'node:crypto'
-import { identify } from '../../src/effects/identity.ts'
 import { createKeys } from '../../src/redis/keys.ts'
 import { newEffect } from '../helpers/effects.ts'
-import { type ClusterNode, type RedisCluster, slotOf, startCluster } from '../helpers/redis-cluster.ts'
+import { type ClusterNode, slotOf, startCluster } from '../helpers/redis-cluster.ts'
 import { waitFor } from '../helpers/redis-server.ts'
+import { type Effect, effectsOf, effectsWhere, recordKey, slotOfEffect } from '../helpers/slots.ts'
 import { inTime, journey, recovered, refused, type Scene, startScene } from '../helpers/store-scene.ts'
 
 const config = 'redis: { failover_grace_seconds: 0 }'
 const keys = createKeys('idempotency')
-
-type Effect = ReturnType<typeof newEffect>
-
-/** The key of an effect's record; each of 256 buckets is one slot. */
-function recordKey({ type, entity }: Effect): string {
-  const { effectId } = identify(type, entity)
-  const bucket = Number.parseInt(effectId.slice(type.length + 1, type.length + 3), 16)
-  return keys.effect('default', bucket, effectId).effect
-}
-const slotOfEffect = (effect: Effect): number => slotOf(recordKey(effect))
-
-/** Effects that nobody has claimed yet, whose slots are as asked. */
-function effectsWhere(count: number, fits: (slot: number) => boolean): Effect[] {
-  const found: Effect[] = []
-  while (found.length < count) {
-    const effect = newEffect()
-    if (fits(slotOfEffect(effect))) found.push(effect)
-  }
-  return found
-}
-
-/** Of the slots that this primary was given at the start. */
-function effectsOf(cluster: RedisCluster, node: ClusterNode, count: number): Effect[] {
-  const share = 16_384 / cluster.primaries.length
-  return effectsWhere(count, (slot) => cluster.primaries[Math.floor(slot / share)] === node)
-}
 
 async function scene(
   t: Test,

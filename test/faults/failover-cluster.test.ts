@@ -1,27 +1,16 @@
 /** In a Cluster a change concerns the effects of one shard only, and a slot that moves is no change. */
 import t, { type Test } from 'tap'
-import { identify } from '../../src/effects/identity.ts'
 import { createKeys } from '../../src/redis/keys.ts'
 import { startApp, type TestApp } from '../helpers/app.ts'
-import { effectCalls, newEffect } from '../helpers/effects.ts'
+import { effectCalls } from '../helpers/effects.ts'
 import { patient } from '../helpers/patient.ts'
-import { type ClusterNode, type RedisCluster, slotOf, startCluster } from '../helpers/redis-cluster.ts'
+import { type ClusterNode, type RedisCluster, startCluster } from '../helpers/redis-cluster.ts'
 import { redisCli, waitFor } from '../helpers/redis-server.ts'
+import { effectOf } from '../helpers/slots.ts'
 
 type Scene = TestApp & ReturnType<typeof effectCalls>
 
 const keys = createKeys('idempotency')
-
-/** A new effect in the slots that this primary was given at the start. */
-function effectOf({ primaries }: RedisCluster, primary: ClusterNode, type = 'order_placement') {
-  for (;;) {
-    const effect = newEffect(type)
-    const { effectId } = identify(effect.type, effect.entity)
-    const bucket = Number.parseInt(effectId.slice(type.length + 1, type.length + 3), 16)
-    const slot = slotOf(keys.effect('default', bucket, effectId).effect)
-    if (primaries[Math.floor(slot / (16_384 / primaries.length))] === primary) return effect
-  }
-}
 
 async function serve(t: Test, { place }: RedisCluster): Promise<Scene> {
   const app = patient(await startApp(t, { place, background: true }))

@@ -1,19 +1,11 @@
 /** Every trouble of Redis is a 503 that says which, in time, and ends without help; nothing is granted meanwhile. */
 import t, { type Test } from 'tap'
-import { mkdir, rm } from 'node:fs/promises'
-import path from 'node:path'
-import { startApp } from '../helpers/app.ts'
+import { type AppOptions, startApp } from '../helpers/app.ts'
 import { effectCalls, newEffect, rejected } from '../helpers/effects.ts'
-import {
-  freePort,
-  redisCli,
-  type RedisOptions,
-  type RedisServer,
-  startRedis,
-  waitFor,
-} from '../helpers/redis-server.ts'
+import { redisCli, type RedisOptions, startRedis, waitFor } from '../helpers/redis-server.ts'
 import { inTime, recovered, refused, type Scene as StoreScene, startScene } from '../helpers/store-scene.ts'
 import { startProxy } from '../helpers/tcp-proxy.ts'
+import { playTroubles, troubleArgs, troubleUser } from '../helpers/troubles.ts'
 
 type Scene = StoreScene & { cli: (...args: (string | number)[]) => Promise<unknown> }
 
@@ -21,11 +13,18 @@ type Scene = StoreScene & { cli: (...args: (string | number)[]) => Promise<unkno
 const config = 'redis: { failover_grace_seconds: 0 }'
 
 /** A service on a Redis of its own, that has answered once. */
-async function scene(t: Test, options: RedisOptions = {}, url?: (redis: RedisServer) => string): Promise<Scene> {
+async function scene(t: Test, options: RedisOptions = {}, login?: AppOptions['login']): Promise<Scene> {
   const redis = await startRedis(t, options)
-  const at = await startScene(t, { redis, config, ...(url ? { redisUrl: url(redis) } : {}) })
+  const at = await startScene(t, { redis, config, ...(login ? { login } : {}) })
   return { ...at, cli: (...args) => redisCli(redis.port, ...args) }
 }
+
+t.test('one server through all of it', async (t) => {
+  const { redis: server, ...at } = await scene(t, { args: troubleArgs }, troubleUser)
+  const nobody = await startScene(t, { redis: server, config })
+  const effects = { effect: newEffect, elsewhere: () => [], key: 'fill:' }
+  await playTroubles(t, { server, at: { ...at, redis: server }, nobody, ...effects, away: 'unavailable' })
+})
 
 t.test('Redis is away', async (t) => {
   const at = await scene(t)
@@ -51,29 +50,6 @@ t.test('Redis is away when the service starts', async (t) => {
   await refused(t, calls.claim(newEffect()), 'unavailable')
   await at.redis.restart()
   await recovered(t, { ...at, ...late, ...calls })
-})
-
-t.test('Redis hangs, and grants nothing when it goes on', async (t) => {
-  const at = await scene(t)
-  const started = await at.hold(newEffect())
-  const effects = Array.from({ length: 20 }, () => newEffect())
-  await at.redis.kill('SIGSTOP')
-  const answers = await Promise.all([
-    refused(t, at.get(started.effect_id), 'unavailable'),
-    refused(t, at.complete({ ...started.held, result: 1 }), 'outcome_unknown'),
-    // Those that had not been sent when it fell silent are not sent any more.
-    ...effects.map((effect) => refused(t, at.claim(effect), /^(outcome_unknown|unavailable)$/)),
-  ])
-  t.equal(answers.length, 22)
-  await at.redis.kill('SIGCONT')
-  await recovered(t, at)
-  for (const effect of effects) {
-    const { status, body } = await at.claim(effect)
-    t.equal(status, 201, 'nobody holds what nobody was granted')
-    t.equal(body.attempt, 1)
-  }
-  const again = await at.complete({ ...started.held, result: 1 })
-  t.equal(again.status, 200, 'what happened can be reported again')
 })
 
 t.test('Redis hangs for less than a call', async (t) => {
@@ -109,21 +85,6 @@ t.test('Redis is loading', async (t) => {
   for (const reason of reasons) t.match(reason, /^503 (loading|unavailable|outcome_unknown)$/)
 })
 
-t.test('Redis is read-only, or a replica without its primary', async (t) => {
-  const at = await scene(t)
-  const { effect_id } = await at.hold(newEffect())
-  await at.cli('REPLICAOF', '127.0.0.1', await freePort())
-  await refused(t, at.claim(newEffect()), 'failing_over')
-  // READONLY makes the client connect anew, which takes a moment.
-  await waitFor(() => at.services.store.connected(), 10_000)
-  t.equal((await inTime(t, at.get(effect_id))).status, 200, 'what is there can be read')
-  await at.cli('CONFIG', 'SET', 'replica-serve-stale-data', 'no')
-  await refused(t, at.claim(newEffect()), 'failing_over')
-  await refused(t, at.get(effect_id), 'failing_over')
-  await at.cli('REPLICAOF', 'NO', 'ONE')
-  await recovered(t, at)
-})
-
 t.test('Redis is full: nothing begins, and what happened is recorded', async (t) => {
   const at = await scene(t)
   const doubtful = await at.hold(newEffect())
@@ -145,68 +106,12 @@ t.test('Redis is full: nothing begins, and what happened is recorded', async (t)
   await recovered(t, at)
 })
 
-t.test('Redis cannot save', async (t) => {
-  const at = await scene(t)
+t.test('Redis refuses a command inside a script', async (t) => {
+  const at = await scene(t, { args: troubleArgs }, troubleUser)
   await at.hold(newEffect())
-  await at.cli('CONFIG', 'SET', 'save', '3600 1')
-  const inTheWay = path.join(at.redis.dir, 'dump.rdb')
-  await mkdir(path.join(inTheWay, 'x'), { recursive: true })
-  const saved = (status: string) => async () => {
-    const info = String(await at.cli('INFO', 'persistence'))
-    if (info.includes('rdb_bgsave_in_progress:1')) return false
-    if (info.includes(`rdb_last_bgsave_status:${status}`)) return true
-    await at.cli('BGSAVE')
-    return false
-  }
-  await waitFor(saved('err'))
-  await refused(t, at.claim(newEffect()), 'not_persisting')
-  await rm(inTheWay, { recursive: true })
-  await waitFor(saved('ok'))
-  await recovered(t, at)
-})
-
-t.test('Redis has too few replicas', async (t) => {
-  const at = await scene(t)
-  await at.hold(newEffect())
-  await at.cli('CONFIG', 'SET', 'min-replicas-to-write', 1)
-  await refused(t, at.claim(newEffect()), 'not_replicated')
-  await at.cli('CONFIG', 'SET', 'min-replicas-to-write', 0)
-  await recovered(t, at)
-})
-
-t.test('Redis is busy with a script', async (t) => {
-  const at = await scene(t)
-  await at.hold(newEffect())
-  await at.cli('CONFIG', 'SET', 'busy-reply-threshold', 1)
-  const endless = at.cli('EVAL', 'while true do end', 0).catch(() => undefined)
-  await waitFor(async () =>
-    at.cli('PING').then(
-      () => false,
-      () => true,
-    ),
-  )
-  await refused(t, at.claim(newEffect()), 'busy')
-  await at.cli('SCRIPT', 'KILL')
-  await endless
-  await recovered(t, at)
-})
-
-t.test('Redis refuses the password, or the command', async (t) => {
-  const redis = await startRedis(t)
-  const cli = (...args: (string | number)[]) => redisCli(redis.port, ...args)
-  await cli('ACL', 'SETUSER', 'app', 'on', '>secret', '~*', '&*', '+@all')
-  const app = await startApp(t, { redis, redisUrl: `redis://app:secret@127.0.0.1:${redis.port}` })
-  const at = { ...app, ...effectCalls(app), cli }
-  await at.hold(newEffect())
-  await cli('ACL', 'SETUSER', 'app', '-evalsha', '-eval')
+  await at.cli('ACL', 'SETUSER', troubleUser.username, '-zadd')
   await refused(t, at.claim(newEffect()), 'misconfigured')
-  await cli('ACL', 'SETUSER', 'app', '+@all', '-zadd')
-  await refused(t, at.claim(newEffect()), 'misconfigured')
-  await cli('ACL', 'SETUSER', 'app', '+@all', 'resetpass', '>other')
-  await cli('CLIENT', 'KILL', 'USER', 'app')
-  await waitFor(async () => (await at.claim(newEffect())).body.reason === 'misconfigured')
-  await refused(t, at.claim(newEffect()), 'misconfigured')
-  await cli('ACL', 'SETUSER', 'app', 'resetpass', '>secret')
+  await at.cli('ACL', 'SETUSER', troubleUser.username, '+@all')
   await recovered(t, at)
 })
 

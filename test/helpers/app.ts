@@ -34,6 +34,8 @@ export interface AppOptions {
   redisUrl?: string
   /** Where Redis is, as the configuration names it: Sentinels, or a Cluster, where no clock can be moved. */
   place?: StorePlace
+  /** Who the service is to Redis. Default: nobody, without a password. */
+  login?: { username: string; password: string }
   /** Redis is away: nobody waits for it. */
   away?: boolean
   /** Whether the sweep and the other background work run. Default: false. */
@@ -100,9 +102,9 @@ export async function startApp(
   const redis = options.redis ?? (await sharedRedis())
   const place: StorePlace = options.place ?? { url: options.redisUrl ?? redis.url }
   const config = configOf(options)
-  const { clockStepMs = Infinity } = options
+  const { clockStepMs = Infinity, login = { username: null, password: null } } = options
   const log = createLog(config.server.log_level)
-  const address: StoreAddress = { ...place, username: null, password: null, tls: null }
+  const address: StoreAddress = { ...place, ...login, tls: null }
   const services = createServices({ config, address, log, preludes: preludes(place), clockStepMs })
   const events: ServiceEvent[] = []
   services.events.subscribe((event) => events.push(event))

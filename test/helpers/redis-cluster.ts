@@ -18,10 +18,19 @@ export interface ClusterOptions {
   argsOf?: (node: { index: number; port: number }) => string[]
   /** The port of each node, where somebody else must know it before. */
   ports?: readonly number[]
+  /** By which ports everybody else reaches a node: those of proxies. Default: its own. */
+  announced?: (node: { index: number } & NodePorts) => Promise<NodePorts>
+}
+
+/** Where a node listens: for commands, and for the other nodes. */
+export interface NodePorts {
+  port: number
+  busPort: number
 }
 
 export interface ClusterNode extends RedisServer {
   readonly id: string
+  readonly announced: NodePorts
   cli(...args: (string | number)[]): ReturnType<typeof redisCli>
 }
 
@@ -54,12 +63,16 @@ type Teardown = { teardown(end: () => Promise<void>): void }
 
 async function startNode(t: Teardown, options: ClusterOptions, index: number): Promise<ClusterNode> {
   const port = options.ports?.[index] ?? (await freePort())
-  const own = ['--cluster-enabled', 'yes', '--cluster-port', String(await freePort())]
+  const busPort = await freePort()
+  const announced = (await options.announced?.({ index, port, busPort })) ?? { port, busPort }
+  const own = ['--cluster-enabled', 'yes', '--cluster-port', String(busPort)]
+  const toOthers = ['--cluster-announce-port', String(announced.port)]
+  const bus = ['--cluster-announce-bus-port', String(announced.busPort)]
   const timing = ['--cluster-node-timeout', String(options.nodeTimeoutMs ?? 1000)]
   // A replica always stands for election, and a primary sends its data at once.
   const eager = ['--cluster-replica-validity-factor', '0', '--repl-diskless-sync-delay', '0']
   const further = [...(options.args ?? []), ...(options.argsOf?.({ index, port }) ?? [])]
-  const server = await startRedis(t, { port, args: [...own, ...timing, ...eager, ...further] })
+  const server = await startRedis(t, { port, args: [...own, ...toOthers, ...bus, ...timing, ...eager, ...further] })
   const id = String(await redisCli(port, 'CLUSTER', 'MYID'))
   // The server's members are getters: they must stay so.
   return Object.defineProperties(
@@ -67,7 +80,7 @@ async function startNode(t: Teardown, options: ClusterOptions, index: number): P
     {
       ...Object.getOwnPropertyDescriptors(server),
       ...Object.getOwnPropertyDescriptors({
-        id,
+        ...{ id, announced },
         cli: (...args: (string | number)[]) => redisCli(port, ...args),
       }),
     },
@@ -75,7 +88,6 @@ async function startNode(t: Teardown, options: ClusterOptions, index: number): P
 }
 
 const info = async (node: ClusterNode): Promise<string> => String(await node.cli('CLUSTER', 'INFO'))
-const busPort = async ({ cli }: ClusterNode) => ((await cli('CONFIG', 'GET', 'cluster-port')) as string[])[1]!
 
 /** Makes one Cluster of nodes that do not know each other. */
 async function form(nodes: readonly ClusterNode[], primaries: readonly ClusterNode[]): Promise<void> {
@@ -88,7 +100,9 @@ async function form(nodes: readonly ClusterNode[], primaries: readonly ClusterNo
       await cli('CLUSTER', 'ADDSLOTSRANGE', from, to)
     }),
   )
-  for (const node of nodes.slice(1)) await first.cli('CLUSTER', 'MEET', '127.0.0.1', node.port, await busPort(node))
+  for (const { announced } of nodes.slice(1)) {
+    await first.cli('CLUSTER', 'MEET', '127.0.0.1', announced.port, announced.busPort)
+  }
   const met = async () =>
     (await Promise.all(nodes.map(info))).every((text) => text.includes(`known_nodes:${nodes.length}\r`))
   await waitFor(met, formDeadlineMs)
@@ -197,7 +211,7 @@ export async function startCluster(t: Teardown, options: ClusterOptions = {}): P
   await whole()
   return {
     ...{ nodes, primaries, replicas: nodes.slice(count), whole, promote, ...moves(nodes) },
-    place: { cluster: nodes.map(({ port }) => ({ host: '127.0.0.1', port })) },
+    place: { cluster: nodes.map(({ announced }) => ({ host: '127.0.0.1', port: announced.port })) },
     ownerOf: (slot) => ownerOf(nodes, slot),
     replicaOf: (primary) => nodes[count + primaries.indexOf(primary)]!,
   }

@@ -179,10 +179,21 @@ export type Reply = string | number | null | Reply[]
 /** An error reply of Redis; the message is its text, for example `WRONGPASS invalid username-password pair`. */
 class RedisReplyError extends Error {}
 
+type Words = readonly (string | number)[]
+
 /** One command on a connection of its own, as `redis-cli -p <port> <args>` does it. Rejects on an error reply. */
-export function redisCli(port: number, ...args: (string | number)[]): Promise<Reply> {
+export const redisCli = async (port: number, ...args: Words): Promise<Reply> => (await talk(port, [args]))[0]!
+
+/** The same as a user of the server. */
+export const redisCliAs = async (
+  { username, password }: { username: string; password: string },
+  ...[port, ...args]: Parameters<typeof redisCli>
+): Promise<Reply> => (await talk(port, [['AUTH', username, password], args]))[1]!
+
+/** Sends commands in one go, and gives their replies. */
+function talk(port: number, commands: readonly Words[]): Promise<Reply[]> {
   return new Promise((resolve, reject) => {
-    const socket = net.connect(port, '127.0.0.1', () => socket.write(encode(args)))
+    const socket = net.connect(port, '127.0.0.1', () => socket.write(commands.map(encode).join('')))
     let received = Buffer.alloc(0)
     const settle = (act: () => void) => {
       socket.destroy()
@@ -193,10 +204,9 @@ export function redisCli(port: number, ...args: (string | number)[]): Promise<Re
     socket.on('close', () => reject(new Error('connection closed before the reply')))
     socket.on('data', (chunk) => {
       received = Buffer.concat([received, chunk])
-      const decoded = decode(received, 0)
+      const decoded = decodeAll(received, commands.length)
       if (!decoded) return
-      const { value } = decoded
-      settle(() => (value instanceof Error ? reject(value) : resolve(value)))
+      settle(() => (decoded instanceof Error ? reject(decoded) : resolve(decoded)))
     })
   })
 }
@@ -207,7 +217,7 @@ export async function storedKeys(port: number): Promise<string[]> {
   return keys.filter((key) => !key.endsWith(':witness'))
 }
 
-function encode(args: (string | number)[]): string {
+function encode(args: Words): string {
   const bulk = args.map(String).map((text) => `$${Buffer.byteLength(text)}\r\n${text}\r\n`)
   return `*${args.length}\r\n${bulk.join('')}`
 }
@@ -235,6 +245,18 @@ function decode(bytes: Buffer, at: number): Decoded | undefined {
 function decodeBulk(bytes: Buffer, at: number, length: number): Decoded | undefined {
   const next = at + length + 2
   return bytes.length < next ? undefined : { value: bytes.toString('utf8', at, at + length), next }
+}
+
+/** So many replies; the first error among them stands for the whole, and nothing when they are not whole yet. */
+function decodeAll(bytes: Buffer, count: number): Reply[] | Error | undefined {
+  const replies: Reply[] = []
+  for (let next = 0; replies.length < count;) {
+    const decoded = decode(bytes, next)
+    if (!decoded || decoded.value instanceof Error) return decoded?.value as Error | undefined
+    replies.push(decoded.value)
+    next = decoded.next
+  }
+  return replies
 }
 
 function decodeArray(bytes: Buffer, at: number, length: number): Decoded | undefined {
