@@ -33,7 +33,7 @@ async function startService(t: Test, redis: RedisServer): Promise<number> {
   await writeFile(CONFIG_FILE, 'redis: { failover_grace_seconds: 0 }\n')
   const env = { ...process.env, CONFIG_FILE, REDIS_URL: redis.url, PORT: '0', DATA_DIR: dir, LOG_LEVEL: 'silent' }
   const args = [...process.execArgv, here('../../src/main.ts')]
-  const child = spawn(process.execPath, args, { env, cwd: dir, stdio: ['ignore', 'pipe', 'inherit'] })
+  const child = spawn(process.execPath, args, { env, stdio: ['ignore', 'pipe', 'inherit'] })
   t.teardown(async () => {
     child.kill('SIGKILL')
     await new Promise((resolve) => child.once('exit', resolve))

@@ -24,7 +24,6 @@ async function startService(t: Test, redis: RedisServer): Promise<Process> {
   const env = { ...process.env, REDIS_URL: redis.url, PORT: '0', DATA_DIR: dir, LOG_LEVEL: 'silent' }
   const child = spawn(process.execPath, [...process.execArgv, main], {
     env,
-    cwd: dir,
     stdio: ['ignore', 'pipe', 'inherit'],
   })
   const kill = () => end(child)
