@@ -19,6 +19,7 @@ import { authorisation, createDeclare } from './http/operation.ts'
 import { openapi } from './http/openapi.ts'
 import { logRequests } from './http/request-log.ts'
 import { serializerCompiler } from './http/serializer.ts'
+import { Message } from './http/whole-body.ts'
 import { limits } from './limits.ts'
 import { Problem } from './problems.ts'
 import type { Services } from './services.ts'
@@ -51,6 +52,7 @@ export async function buildApp(services: Services): Promise<FastifyInstance> {
     childLoggerFactory: (logger) => logger,
     // src/http/request-log.ts writes the one line of a request.
     logController: new LogController({ disableRequestLogging: true }),
+    http: { IncomingMessage: Message },
     bodyLimit: limits.bodyBytesMax,
     requestTimeout: limits.requestReceiveTimeoutMs,
     connectionTimeout: limits.requestReceiveTimeoutMs,

@@ -2,6 +2,7 @@
 import type { FastifyInstance, FastifyRequest } from 'fastify'
 import { readJson } from '../json.ts'
 import { Problem } from '../problems.ts'
+import { takeBody } from './whole-body.ts'
 
 const utf8 = /;\s*charset=("?)utf-?8\1\s*(;|$)/i
 
@@ -17,11 +18,14 @@ function parseBody(request: FastifyRequest, body: Buffer): unknown {
 /** Replaces Fastify's parsers. A request without a content type has no body that can be read. */
 export function readBodies(app: FastifyInstance): void {
   app.removeAllContentTypeParsers()
-  app.addContentTypeParser('application/json', { parseAs: 'buffer' }, (request, body, done) => {
-    try {
-      done(null, parseBody(request, body as Buffer))
-    } catch (error) {
-      done(error as Error)
-    }
+  app.addContentTypeParser('application/json', (request, payload, done) => {
+    takeBody(payload, request.routeOptions.bodyLimit, (error, body) => {
+      if (!body) return done(error)
+      try {
+        done(null, parseBody(request, body))
+      } catch (refusal) {
+        done(refusal as Error)
+      }
+    })
   })
 }

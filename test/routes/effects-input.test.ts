@@ -4,9 +4,10 @@ import { randomUUID } from 'node:crypto'
 import http from 'node:http'
 import type { AddressInfo } from 'node:net'
 import net from 'node:net'
+import { setTimeout } from 'node:timers/promises'
 import { type Answer, makeKey, startApp } from '../helpers/app.ts'
 import { effectCalls, newEffect } from '../helpers/effects.ts'
-import { randomNamespace, startRedis, storedKeys } from '../helpers/redis-server.ts'
+import { randomNamespace, startRedis, storedKeys, waitFor } from '../helpers/redis-server.ts'
 
 const claimUrl = '/api/v1/effects/claim'
 const anyId = `order_placement.${'0a'.repeat(32)}`
@@ -356,3 +357,77 @@ t.test('over a real socket a broken request gets a problem or a closed connectio
   })
   t.equal(chunked, 201, 'a body in chunks')
 })
+
+/** A connection that says raw text and gathers what comes back, until the server ends it. */
+function speak(port: number) {
+  const socket = net.connect(port, '127.0.0.1')
+  socket.setNoDelay(true)
+  let received = ''
+  socket.on('data', (chunk) => (received += chunk.toString()))
+  const ended = new Promise<string>((resolve) => socket.on('close', () => resolve(received)))
+  const statuses = () => [...received.matchAll(/HTTP\/1\.1 (\d+)/g)].map(([, status]) => Number(status))
+  return { socket, ended, statuses, answered: (count: number) => waitFor(() => statuses().length === count) }
+}
+
+const head = (length: number, more = '') =>
+  `POST ${claimUrl} HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nContent-Length: ${length}\r\n${more}\r\n`
+
+t.test('over a real socket a body comes in whatever pieces, and one request behind the other', async (t) => {
+  const { app, call } = await startApp(t)
+  await app.listen({ host: '127.0.0.1', port: 0 })
+  const { port } = app.server.address() as AddressInfo
+  const effects = Array.from({ length: 4 }, () => newEffect())
+  const [first = '', second = '', third = '', fourth = ''] = effects.map((effect) =>
+    JSON.stringify({ ...effect, owner: 'ö' }),
+  )
+  const bytes = Buffer.from(third)
+  const { socket, statuses, answered } = speak(port)
+  socket.write(head(first.length + 1) + first + head(second.length + 1) + second)
+  await answered(2)
+  socket.write(head(bytes.length, 'Expect: 100-continue\r\n'))
+  await answered(3)
+  // Through the middle of its ö.
+  socket.write(bytes.subarray(0, bytes.indexOf(0xb6)))
+  await setTimeout(20)
+  socket.write(bytes.subarray(bytes.indexOf(0xb6)))
+  await answered(4)
+  socket.write('GET /livez HTTP/1.1\r\nHost: localhost\r\n\r\n')
+  socket.write(head(fourth.length + 1) + fourth)
+  await answered(6)
+  t.same(statuses(), [201, 201, 100, 201, 200, 201])
+  for (const effect of effects) t.equal((await call('POST', claimUrl, { ...effect, owner: 'b' })).body.owner, 'ö')
+  socket.destroy()
+})
+
+t.test(
+  'over a real socket a body that is too large or cut off ends its connection, and does nothing else',
+  async (t) => {
+    const { app, call, redis } = await startApp(t)
+    await app.listen({ host: '127.0.0.1', port: 0 })
+    const { port } = app.server.address() as AddressInfo
+    const before = await storedKeys(redis.port)
+    const announced = speak(port)
+    announced.socket.write(head(1024 * 1024 + 1))
+    t.match(await announced.ended, /^HTTP\/1\.1 413 [^]*connection: close[^]*payload-too-large/i)
+
+    const chunked = speak(port)
+    const piece = `10000\r\n${'x'.repeat(0x10000)}\r\n`
+    chunked.socket.on('error', () => undefined)
+    chunked.socket.write(head(0).replace('Content-Length: 0', 'Transfer-Encoding: chunked') + piece.repeat(17))
+    t.match(await chunked.ended, /^HTTP\/1\.1 413 [^]*payload-too-large/)
+
+    const cut = speak(port)
+    const body = JSON.stringify({ ...newEffect(), owner: 'o' })
+    cut.socket.write(head(body.length + 1) + body)
+    await setTimeout(20)
+    cut.socket.destroy()
+    const connections = () => new Promise<number>((resolve) => app.server.getConnections((_, count) => resolve(count)))
+    await waitFor(async () => (await connections()) === 0)
+    t.same(await storedKeys(redis.port), before)
+    t.match(
+      (await call('GET', '/metrics')).text,
+      'effectonce_faults_total{where="request"} 0',
+      'nobody of ours is to blame',
+    )
+  },
+)
