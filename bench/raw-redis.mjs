@@ -70,23 +70,32 @@ const claimArguments = {
   floor_us: '0',
   owner: 'bench',
   claim: 'c'.repeat(22),
-  lease_ms: '30000',
-  retention_ms: '259200000',
-  policy: 'hold',
-  max_attempts: '3',
-  durability: 'primary',
   entity: `"order-${random}"`,
 }
 
+const terms = {
+  ...{
+    lease_ms: 30_000,
+    retention_ms: 259_200_000,
+    policy: 'hold',
+    max_attempts: 3,
+    job_type: '',
+    durability: 'primary',
+  },
+  ...{ has_result: false, wait: false, gate: false },
+}
+const unguarded = { absent_refused: false, over_budget: false, clock_step: '' }
+
 /** The service's own claim script, as its build has it, with one new effect a command. */
 async function claimCommand({ port }) {
-  const [{ effectClaim }, { loadPreludes, scriptText }] = await Promise.all([
+  const [{ claimTerms, effectClaim }, { loadPreludes, scriptText }] = await Promise.all([
     build('effects/scripts.js'),
     build('redis/scripts.js'),
   ])
   const effectId = `order_placement.${'0'.repeat(52)}${random}`
   const keys = [`idempotency:{default:00}:effect:${effectId}`, 'idempotency:{default:00}:inflight']
-  const values = effectClaim.args.map((name) => (name === 'effect_id' ? effectId : (claimArguments[name] ?? '')))
+  const given = { ...claimArguments, effect_id: effectId, terms: claimTerms(terms, unguarded) }
+  const values = effectClaim.args.map((name) => given[name] ?? '')
   const sha = await redis(port, ['SCRIPT', 'LOAD', scriptText(effectClaim, loadPreludes())])
   return ['EVALSHA', sha, String(keys.length), ...keys, ...values]
 }

@@ -1,29 +1,34 @@
 -- Purpose: it happened. Stores the result for every later caller.
 -- KEYS: effect, inflight
 -- ARGV: effect_id, token, result, lost ('' or what to recover a lost grant with), clock_step
--- Replies: status, now_us, record, lapsed (0|1, of completed), recovered (0|1) — completed (now), completed_before (the caller
+-- Replies: status, now_us, record, noted lapsed and recovered — completed (now; without the result), completed_before (the caller
 --   compares the results), stale, failed, settled_otherwise (than by this lost grant), or without record: deleted (its
 --   remembered token is not older), not_found
 -- Never: changes a settled record, or one that another claim or a person has taken over.
 local effect, inflight = KEYS[1], KEYS[2]
 local effect_id, token, result, lost, clock_step = ARGV[1], tonumber(ARGV[2]), ARGV[3], ARGV[4], ARGV[5]
 
-local r = record.read(effect)
+local packed = redis.call('GET', effect)
+local completed = packed and record.complete(packed, token, result, effect, inflight, effect_id)
+if completed then
+  return record.tell('completed', completed)
+end
+local r = packed and record.decode(packed)
 local found = record.recover(r, token, lost, 'complete')
 if found and found.state ~= 'in_progress' then
-  return { 'settled_otherwise', clock.now_us, record.fields(found) }
+  return record.reply('settled_otherwise', found)
 end
 r = found or r
 if not r then
-  return { 'not_found', clock.now_us }
+  return record.tell('not_found')
 elseif r.state == 'deleted' then
-  return { token <= r.token and 'deleted' or 'not_found', clock.now_us }
+  return record.tell(token <= r.token and 'deleted' or 'not_found')
 elseif token ~= r.token then
-  return { 'stale', clock.now_us, record.fields(r) }
+  return record.reply('stale', r)
 elseif r.state == 'completed' then
-  return { 'completed_before', clock.now_us, record.fields(r), 0, r.ended == 'complete+' and 1 or 0 }
+  return record.reply('completed_before', r, r.ended == 'complete+' and ',recovered' or '')
 elseif r.state == 'failed' then
-  return { 'failed', clock.now_us, record.fields(r) }
+  return record.reply('failed', r)
 end
 
 local lapsed = record.lease_over(r, clock_step)
@@ -38,4 +43,4 @@ if found then
   r.ended = 'complete+'
 end
 record.write(r, effect, inflight, effect_id)
-return { 'completed', clock.now_us, record.fields(r), lapsed and 1 or 0, found and 1 or 0 }
+return record.receipt('completed', r, (lapsed and ',lapsed' or '') .. (found and ',recovered' or ''))

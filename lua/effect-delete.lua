@@ -9,26 +9,26 @@ local clock_step, clock_max_us = ARGV[4], tonumber(ARGV[5])
 
 local r = record.read(effect)
 if r and r.ended == call then
-  return { 'deleted', clock.now_us, record.fields(r) }
+  return record.reply('deleted', r)
 elseif not r or r.state == 'deleted' then
-  return { 'not_found', clock.now_us }
+  return record.tell('not_found')
 elseif token and token ~= r.token then
-  return { 'stale', clock.now_us, record.fields(r) }
+  return record.reply('stale', r)
 end
 local lapsed = record.lease_over(r, clock_step, clock_max_us)
 if lapsed == nil then
-  return { 'clock_unsure', clock.now_us }
+  return record.tell('clock_unsure')
 elseif lapsed then
   record.lapse(r)
 end
 if r.state == 'in_progress' or r.state == 'uncertain' then
-  return { 'not_settled', clock.now_us, record.fields(r) }
+  return record.reply('not_settled', r)
 end
 
-local before = record.fields(r)
+local reply = record.reply('deleted', r)
 record.retire_claim(r)
 local remembered = record.new()
 remembered.state, remembered.token, remembered.past_claims = 'deleted', r.token, r.past_claims
 remembered.retention_ms, remembered.updated_at, remembered.ended = r.retention_ms, r.updated_at, call
 record.write(remembered, effect, inflight, effect_id)
-return { 'deleted', clock.now_us, before }
+return reply

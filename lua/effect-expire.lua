@@ -9,14 +9,14 @@ local effect_id, clock_step, clock_max_us = ARGV[1], ARGV[2], tonumber(ARGV[3])
 local r = record.read(effect)
 if not r then
   redis.call('ZREM', inflight, effect_id)
-  return { 'gone', clock.now_us }
+  return record.tell('gone')
 end
 local lapsed = record.lease_over(r, clock_step, clock_max_us)
 if lapsed == nil then
-  return { 'clock_unsure', clock.now_us }
+  return record.tell('clock_unsure')
 elseif not lapsed then
-  return { 'current', clock.now_us, record.fields(r) }
+  return record.reply('current', r)
 end
 record.lapse(r)
 record.write(r, effect, inflight, effect_id)
-return { 'expired', clock.now_us, record.fields(r) }
+return record.reply('expired', r)

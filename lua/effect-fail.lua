@@ -3,7 +3,7 @@
 -- ARGV: effect_id, token, call (digest of this report, to know a repeat), execution (no|unknown|yes|partial), retryable (1 or ''),
 --   max_attempts, wait_ms (advice for the next attempt), error (JSON), lost ('' or what to recover a lost grant with),
 --   clock_step
--- Replies: status, now_us, replayed (0|1), record, lapsed (0|1, where it settles), recovered (0|1) — released, failed, uncertain,
+-- Replies: status, now_us, record, noted replayed, lapsed (where it settles) and recovered — released, failed, uncertain,
 --   stale, already_settled, settled_otherwise (than by this lost grant), or without record: deleted, not_found
 -- Never: settles as failed what may have happened.
 local effect, inflight = KEYS[1], KEYS[2]
@@ -16,22 +16,22 @@ local r = record.read(effect)
 -- What surely did not happen needs no record.
 local found = execution ~= 'no' and record.recover(r, token, lost, 'fail')
 if found and found.state ~= 'in_progress' then
-  return { 'settled_otherwise', clock.now_us, 0, record.fields(found) }
+  return record.reply('settled_otherwise', found)
 end
 r = found or r
 if not r then
-  return { 'not_found', clock.now_us }
+  return record.tell('not_found')
 elseif r.state == 'deleted' then
-  return { token <= r.token and 'deleted' or 'not_found', clock.now_us }
+  return record.tell(token <= r.token and 'deleted' or 'not_found')
 elseif token ~= r.token then
-  return { 'stale', clock.now_us, 0, record.fields(r) }
+  return record.reply('stale', r)
 elseif r.ended == call or r.ended == call .. '+' then
-  return { r.state, clock.now_us, 1, record.fields(r), 0, r.ended ~= call and 1 or 0 }
+  return record.reply(r.state, r, r.ended ~= call and ',replayed,recovered' or ',replayed')
 end
 -- A lease that ran out under reclaim leaves the effect released, swept or not: the holder may still report.
 local open = r.state == 'in_progress' or r.state == 'uncertain' or (r.state == 'released' and r.ended == 'lease')
 if not open then
-  return { 'already_settled', clock.now_us, 0, record.fields(r) }
+  return record.reply('already_settled', r)
 end
 
 local lapsed = record.lease_over(r, clock_step)
@@ -53,4 +53,4 @@ else
 end
 record.step(r, r.state, r.owner, 'fail')
 record.write(r, effect, inflight, effect_id)
-return { r.state, clock.now_us, 0, record.fields(r), lapsed and 1 or 0, found and 1 or 0 }
+return record.reply(r.state, r, (lapsed and ',lapsed' or '') .. (found and ',recovered' or ''))

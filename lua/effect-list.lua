@@ -17,9 +17,9 @@ for position = 1, #found, 2 do
     break
   end
   local seen = tonumber(score) == tonumber(after_score) and effect_id <= after_id
-  local r = not seen and record.read(prefix .. effect_id)
-  if r then
-    entries[#entries + 1] = { effect_id, score, record.fields(r) }
+  local stored = not seen and redis.call('GET', prefix .. effect_id)
+  if stored then
+    entries[#entries + 1] = { effect_id, score, stored }
   end
 end
 return { 'page', clock.now_us, entries }

@@ -3,8 +3,7 @@
 -- ARGV: effect_id, token ('' where none was sent), call (digest of this call, to know a repeat), floor_us,
 --   resolution (executed|not_executed|abandoned), uncertain_only (1 or ''), by, reason, body (result or error JSON),
 --   clock_step, clock_max_us
--- Replies: status, now_us, replayed (0|1), record, before (record), history, lapsed (0|1) — resolved; without
---   what follows the record: stale, already_settled, in_progress (only an uncertain
+-- Replies: status, now_us, record, noted replayed and lapsed — resolved, stale, already_settled, in_progress (only an uncertain
 --   effect may be resolved by this caller), or without record: not_found, clock_unsure
 -- Never: touches a completed effect, or one that has moved on since it was looked at.
 local effect, inflight = KEYS[1], KEYS[2]
@@ -14,26 +13,25 @@ local clock_step, clock_max_us = ARGV[10], tonumber(ARGV[11])
 
 local r = record.read(effect)
 if not r or r.state == 'deleted' then
-  return { 'not_found', clock.now_us }
+  return record.tell('not_found')
 end
 if r.ended == call then
-  return { 'resolved', clock.now_us, 1, record.fields(r), record.fields(r), record.steps(r) }
+  return record.reply('resolved', r, ',replayed')
 elseif token and token ~= r.token then
-  return { 'stale', clock.now_us, 0, record.fields(r) }
+  return record.reply('stale', r)
 elseif r.state == 'completed' then
-  return { 'already_settled', clock.now_us, 0, record.fields(r) }
+  return record.reply('already_settled', r)
 end
 local lapsed = record.lease_over(r, clock_step, clock_max_us)
 if lapsed == nil then
-  return { 'clock_unsure', clock.now_us }
+  return record.tell('clock_unsure')
 elseif lapsed then
   record.lapse(r)
 end
 if uncertain_only and r.state ~= 'uncertain' then
-  return { r.state == 'in_progress' and 'in_progress' or 'already_settled', clock.now_us, 0, record.fields(r) }
+  return record.reply(r.state == 'in_progress' and 'in_progress' or 'already_settled', r)
 end
 
-local before = record.fields(r)
 r.token = record.next_token(r.token, floor_us)
 r.doubt, r.not_before, r.ended = false, 0, call
 if resolution == 'executed' then
@@ -48,4 +46,4 @@ else
 end
 record.step(r, 'resolved', by, resolution .. ': ' .. reason)
 record.write(r, effect, inflight, effect_id)
-return { 'resolved', clock.now_us, 0, record.fields(r), before, record.steps(r), lapsed and 1 or 0 }
+return record.reply('resolved', r, lapsed and ',lapsed' or '')

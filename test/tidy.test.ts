@@ -140,12 +140,14 @@ function headerComplaints(text: string): string[] {
   return found.join(', ') === wanted ? [] : [`the header has ${found.join(', ') || 'nothing'}, not ${wanted}`]
 }
 
-/** Between the header and the first line that binds nothing; a line that goes on is indented. */
+/** From the first line that binds one to the first that binds none; a line that goes on is indented. */
 function bindingComplaints(text: string): string[] {
   const lines = text.split('\n')
-  const first = lines.findIndex((line) => !/^(--|#!|\s*$)/.test(line))
-  const rest = lines.findIndex((line, index) => index >= first && !/^(local|  ).*\b(KEYS|ARGV)\b/.test(line))
-  return complainOfLines(lines.map((line, index) => (index < rest ? '' : line)).join('\n'), usesBareArguments)
+  const binds = (line: string) => /^(local |  )?[\w, ]+ = .*\b(KEYS|ARGV)\b|^  .*\b(KEYS|ARGV)\b/.test(line)
+  const first = lines.findIndex((line) => usesBareArguments(line))
+  const rest = lines.findIndex((line, index) => index >= first && !binds(line))
+  const others = lines.map((line, index) => (index >= first && index < rest ? '' : line))
+  return complainOfLines(others.join('\n'), usesBareArguments)
 }
 
 const usesBareArguments = (line: string) => /^(?!\s*--).*\b(KEYS|ARGV)\[/.test(line)
@@ -333,7 +335,7 @@ const rules: Rule[] = [
     ],
   },
   {
-    promise: 'a script binds KEYS and ARGV to names in its first lines and nowhere else',
+    promise: 'a script binds KEYS and ARGV to names in one run of lines and nowhere else',
     concerns: isScript,
     complaints: bindingComplaints,
     bad: [

@@ -27,7 +27,15 @@ import {
   type Subject,
   uncertainProblem,
 } from './present.ts'
-import { type ClaimReply, effectClaim, effectRelease, type EffectRecord, type LeasePolicy } from './scripts.ts'
+import {
+  type ClaimReply,
+  type ClaimTerms,
+  claimTerms,
+  effectClaim,
+  effectRelease,
+  type EffectRecord,
+  type LeasePolicy,
+} from './scripts.ts'
 
 export type ClaimRequest = EffectName & {
   owner: string
@@ -170,7 +178,7 @@ async function withdraw(context: Context, located: Located, request: ClaimReques
   throw durabilityNotReached(context.durability(located.type))
 }
 
-/** What the script is told; whoever sends it sets `gate`. */
+/** What the script is told; whoever sends it sets `gate` of the terms. */
 function argumentsOf({ context, located, request, policy, clock, startMs }: Claiming) {
   const { memory } = context
   const { effectId: effect_id, type, entity } = located
@@ -179,41 +187,47 @@ function argumentsOf({ context, located, request, policy, clock, startMs }: Clai
   const onExpiry = request.on_lease_expiry ?? policy.on_lease_expiry
   // In shadow mode nobody waits for our word.
   const strict = onExpiry === 'hold' && policy.mode !== 'shadow'
-  return {
-    effect_id,
-    // From the first try on, so that nobody is granted anything behind the answer that gave up.
-    deadline_us: () => clock.nowUs() + Math.round((limits.claimGrantMs + startMs - performance.now()) * 1000),
-    // A connection that is new is looked at first, and tells how far the clock of another server was.
-    floor_us: () => clock.floorUs(),
-    absent_refused: (witness: Witness) => (strict && witness.refusesAbsent(durability) ? '1' : ''),
-    over_budget: () => (memory().over ? '1' : ''),
-    gate: '',
-    owner: request.owner,
-    claim: request.claim_id === undefined ? nonce() : digest(request.owner, request.claim_id),
-    fingerprint: fingerprintArgument(request),
+  const terms: ClaimTerms = {
     lease_ms: milliseconds(request.lease_seconds ?? policy.lease_seconds),
     retention_ms: milliseconds(request.retention_seconds ?? policy.retention_seconds),
     policy: onExpiry,
     max_attempts: context.maxAttempts(type, job_type ?? null),
     job_type: job_type ?? '',
     durability: durabilityName(durability),
+    has_result: result !== undefined,
+    wait: request.awaits ?? false,
+    gate: false,
+  }
+  const args = {
+    effect_id,
+    // From the first try on, so that nobody is granted anything behind the answer that gave up.
+    deadline_us: () => clock.nowUs() + Math.round((limits.claimGrantMs + startMs - performance.now()) * 1000),
+    // A connection that is new is looked at first, and tells how far the clock of another server was.
+    floor_us: () => clock.floorUs(),
+    clock_max_us: leaseClock.clock_max_us,
+    owner: request.owner,
+    claim: request.claim_id === undefined ? nonce() : digest(request.owner, request.claim_id),
+    fingerprint: fingerprintArgument(request),
     metadata: metadata === undefined ? '' : JSON.stringify(metadata),
     entity: entity === undefined ? '' : JSON.stringify(entity),
-    has_result: result === undefined ? '' : '1',
     result: result?.text ?? '',
-    wait: request.awaits ? '1' : '',
-    clock_step: leaseClock.clock_step,
-    clock_max_us: leaseClock.clock_max_us,
+    terms: (witness: Witness) =>
+      claimTerms(terms, {
+        absent_refused: strict && witness.refusesAbsent(durability) !== undefined,
+        over_budget: memory().over,
+        clock_step: witness.clockStep(),
+      }),
   }
+  return { terms, args }
 }
 
 /** One claim, ready to be sent as often as needed; `gate` asks what would be granted, and grants nothing. */
 function prepare(claiming: Claiming) {
   const { context, located, request } = claiming
-  const args = argumentsOf(claiming)
+  const { terms, args } = argumentsOf(claiming)
   const durability = context.durability(located.type)
   return async function send(gate: boolean, again = true): Promise<ClaimReply> {
-    args.gate = gate ? '1' : ''
+    terms.gate = gate
     const { reply, reached } = await context.store.runTelling(effectClaim, located.keys, args, durability)
     if (!reached && restsOnWrites.has(reply.status)) await withdraw(context, located, request, reply)
     // Late: Redis's clock has stepped forward, and the reply has told us its time.

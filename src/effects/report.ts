@@ -144,8 +144,8 @@ export async function complete(context: Context, namespace: string, request: Com
     lost: lostGrant(context, namespace, located, request, actor.user),
   })
   const record = 'record' in reply ? reply.record : undefined
-  const same =
-    reply.status !== 'settled_otherwise' && record?.state === 'completed' && sameJsonValue(record.body, result.text)
+  const told = record && reply.status !== 'settled_otherwise' && reply.status !== 'completed'
+  const same = told && record.state === 'completed' && sameJsonValue(record.body, result.text)
   if (record && (reply.status === 'completed' || (reply.status === 'completed_before' && same))) {
     context.tellLapsed(subject, record, reply.lapsed)
     tellRecovered(context, subject, record, 'complete', reply.recovered && reply.status === 'completed')

@@ -6,7 +6,14 @@ import type { RawJson } from '../json.ts'
 import { invalidRequest, type Problem } from '../problems.ts'
 import { type Context, digest, type Located, notFound, staleToken } from './context.ts'
 import { effectProblem, historyBody, inProgressProblem, recordBody, type Subject } from './present.ts'
-import { effectDelete, effectRead, type EffectRecord, effectResolve, type ResolveReply } from './scripts.ts'
+import {
+  effectDelete,
+  effectRead,
+  type EffectRecord,
+  effectResolve,
+  type EffectStep,
+  type ResolveReply,
+} from './scripts.ts'
 
 export const resolutions = ['executed', 'not_executed', 'abandoned'] as const
 
@@ -65,6 +72,10 @@ function resolveRefusal(reply: Exclude<ResolveReply, { status: 'resolved' }>, su
   }
 }
 
+/** The attempt whose lease was found to be over; `not_executed` has set the count of attempts back since. */
+const lapsedAttempt = ({ history }: { history: EffectStep[] }): number =>
+  history.findLast(({ step }) => step === 'lease_expired')?.attempt ?? 0
+
 function resolveArguments(request: ResolveRequest, actor: Actor, byWorker: boolean) {
   const { effect_id, resolution, reason, fencing_token: token, evidence, result } = request
   return {
@@ -108,7 +119,7 @@ export async function resolve(
   const said = { reason, before: stateOf(before), after: { resolution }, evidence }
   const entry = { action: 'effect.resolve' as const, subject: effectId, ...actor, ...said }
   const reply = repeated ? await perform() : await context.audit.act(namespace, entry, perform)
-  context.tellLapsed(subject, reply.before, reply.lapsed)
+  context.tellLapsed(subject, { ...reply.record, attempt: lapsedAttempt(reply) }, reply.lapsed)
   if (!reply.replayed) {
     context.events.emit({ event: 'effect.resolved', namespace, effect_id: effectId, resolution, user: actor.user })
   }

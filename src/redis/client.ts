@@ -9,7 +9,14 @@ import type { StoreAddress } from './connection.ts'
 import { classifyStoreError, NotSentError, type StoreReason, type StoreTrouble } from './errors.ts'
 import type { Commitment, Durability } from './group-commit.ts'
 import { durabilityNotReached, storeUnavailable } from './refusals.ts'
-import { type AnyScript, createScriptTexts, type Preludes, type RawReply, type ScriptDefinition } from './scripts.ts'
+import {
+  type AnyScript,
+  createScriptTexts,
+  type Preludes,
+  type RawReply,
+  readReply,
+  type ScriptDefinition,
+} from './scripts.ts'
 import type { StoreServer } from './server.ts'
 import { openServers, placeOf, type Servers, type ServersOptions } from './servers.ts'
 import type { Witness } from './witness.ts'
@@ -230,7 +237,7 @@ async function run<Key extends string, Argument extends string, Reply>(
     return durability === 'primary' ? sendPlainly(draft, server) : sendDurably(draft, server, durability)
   }
   for (let tries = 1; ; tries++) {
-    const raw = (await attempt(link, way, send, mayWrite(definition))) as RawReply
+    const raw = readReply(await attempt(link, way, send, mayWrite(definition)))
     noteClock(way.server as StoreServer, raw, way.sentMs)
     if (raw[0] !== 'clock_unsure') {
       link.observer.answered(definition.name, (link.lastAnswerMs - way.startMs) / 1000)

@@ -13,6 +13,32 @@ export type ScriptFlag = 'allow-oom' | 'no-writes'
 /** What every script answers: a status word, Redis's clock in microseconds, then fields. */
 export type RawReply = [status: string, nowUs: number, ...fields: unknown[]]
 
+/** The fields of a reply in one string: notes of the status, and bytes that begin at `at`. */
+export type PackedFields = [notes: string, bytes: Buffer, at: number]
+
+const space = 0x20
+const comma = 0x2c
+const zero = 0x30
+
+/**
+ * Reads `<status>[,<note>…] <now_us> <bytes>`: a list in a list costs Redis a buffer of its own, and the client library an
+ * object for each field.
+ */
+function unpackReply(reply: Buffer): [string, number, ...PackedFields] {
+  let at = 0
+  let statusEnd = 0
+  for (; reply[at] !== space; at++) if (reply[at] === comma && statusEnd === 0) statusEnd = at
+  const noted = statusEnd !== 0
+  const status = reply.toString('latin1', 0, noted ? statusEnd : at)
+  const notes = noted ? reply.toString('latin1', statusEnd, at) : ''
+  let nowUs = 0
+  for (at++; reply[at] !== space; at++) nowUs = nowUs * 10 + (reply[at] as number) - zero
+  return [status, nowUs, notes, reply, at + 1]
+}
+
+export const readReply = (reply: unknown): RawReply =>
+  Buffer.isBuffer(reply) ? unpackReply(reply) : (reply as RawReply)
+
 export type ScriptDefinition<Key extends string, Argument extends string, Reply> = {
   name: string
   flags: readonly ScriptFlag[]
@@ -22,6 +48,8 @@ export type ScriptDefinition<Key extends string, Argument extends string, Reply>
   args: readonly Argument[]
   /** Whether many calls of it may go out as one: each must be short, and its keys of one slot. */
   coalesced?: true
+  /** Its reply holds bytes: strings in it come as buffers, and the whole may be one, see `readReply`. */
+  bytes?: true
   decode: (reply: RawReply) => Reply
 }
 
@@ -61,12 +89,18 @@ export function manyOf(definition: AnyScript): ManyScript {
   return made
 }
 
+/** Its arguments are those behind the offsets; what stands above the first of them is made once for all items. */
 function bodyOf(definition: AnyScript | ManyScript, folder: string): string {
   const read = (name: string) => readFileSync(join(folder, `${name}.lua`), 'utf8')
   if (!('each' in definition)) return read(definition.name)
   const { name, keys, args } = definition.each
-  const end = `return many.run(operation, KEYS, ARGV, ${keys.length}, ${args.length})`
-  return `local function operation(KEYS, ARGV)\n${read(name)}\nend\n${end}`
+  const lines = read(name)
+    .replace(/\b(KEYS|ARGV)\[(\d+)\]/g, '$1[$1_BEFORE + $2]')
+    .split('\n')
+  const first = lines.findIndex((line) => line.includes('_BEFORE'))
+  const [once, each] = [lines.slice(0, first), lines.slice(first)].map((part) => part.join('\n'))
+  const end = `return many.run(operation, #KEYS / ${keys.length}, ${keys.length}, ${args.length})`
+  return `local KEYS, ARGV = KEYS, ARGV\n${once}\nlocal function operation(KEYS_BEFORE, ARGV_BEFORE)\n${each}\nend\n${end}`
 }
 
 /** The whole text that is sent to Redis: the flags, the clock, the preludes that the script names, the script. */
@@ -77,8 +111,8 @@ export function scriptText(definition: AnyScript, preludes: Preludes, folder: st
   return [`#!lua${flags}`, preludes.clock, ...used.map((name) => preludes[name]), body].join('\n')
 }
 
-/** The text that is sent to Redis, and the digest by which EVALSHA knows it. */
-export type ScriptText = { text: string; sha: string }
+/** The text that is sent to Redis, the digest by which EVALSHA knows it, and whether its reply holds bytes. */
+export type ScriptText = { text: string; sha: string; bytes: boolean }
 
 /** Texts by definition, each read once. */
 export function createScriptTexts(preludes: Preludes): (definition: AnyScript) => ScriptText {
@@ -87,7 +121,7 @@ export function createScriptTexts(preludes: Preludes): (definition: AnyScript) =
     const known = texts.get(definition.name)
     if (known) return known
     const text = scriptText(definition, preludes)
-    const made = { text, sha: createHash('sha1').update(text).digest('hex') }
+    const made = { text, sha: createHash('sha1').update(text).digest('hex'), bytes: definition.bytes ?? false }
     texts.set(definition.name, made)
     return made
   }

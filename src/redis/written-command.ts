@@ -9,8 +9,8 @@ import type { ScriptText } from './scripts.ts'
 class WrittenCommand extends Command {
   readonly #text: string
 
-  constructor(name: string, text: string) {
-    super(name, [], { replyEncoding: 'utf8' })
+  constructor(name: string, text: string, bytes: boolean) {
+    super(name, [], { replyEncoding: bytes ? null : 'utf8' })
     this.#text = text
   }
 
@@ -45,13 +45,14 @@ export function writeCommand(...parts: Arguments[]): string {
 
 type Sending = { keys: readonly string[]; values: Arguments }
 
-function send(redis: Redis, name: string, script: string, { keys, values }: Sending): Promise<unknown> {
-  const text = writeCommand([name, script, keys.length], keys, values)
-  return redis.sendCommand(new WrittenCommand(name, text)) as Promise<unknown>
+function send(redis: Redis, name: 'evalsha' | 'eval', script: ScriptText, { keys, values }: Sending): Promise<unknown> {
+  const text = writeCommand([name, name === 'eval' ? script.text : script.sha, keys.length], keys, values)
+  return redis.sendCommand(new WrittenCommand(name, text, script.bytes)) as Promise<unknown>
 }
 
-export const sendDigest = (redis: Redis, { sha }: ScriptText, sending: Sending) => send(redis, 'evalsha', sha, sending)
-export const sendWhole = (redis: Redis, { text }: ScriptText, sending: Sending) => send(redis, 'eval', text, sending)
+export const sendDigest = (redis: Redis, script: ScriptText, sending: Sending) =>
+  send(redis, 'evalsha', script, sending)
+export const sendWhole = (redis: Redis, script: ScriptText, sending: Sending) => send(redis, 'eval', script, sending)
 
 /** By its digest, or as its whole text where the server does not know it. */
 export async function sendScript(redis: Redis, script: ScriptText, sending: Sending): Promise<unknown> {

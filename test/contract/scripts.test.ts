@@ -94,7 +94,8 @@ for (const { definition, source } of found) {
       t.match(word, /^[a-z_]+$/, 'a word')
       t.ok(whole.includes(`'${word}'`), `Lua answers ${word}`)
     }
-    const answered = [...code.matchAll(/\{ '([a-z_]+)', clock\.now_us/g)].map(([, word]) => word!)
+    const answer = /\{ '([a-z_]+)', clock\.now_us|record\.(?:tell|reply|receipt)\('([a-z_]+)'/g
+    const answered = [...code.matchAll(answer)].map(([, listed, told]) => listed ?? told!)
     for (const word of answered) t.ok(words.includes(word), `the header tells of ${word}`)
     // Elsewhere a decoder may look at one word only, and take any other for the rest.
     const unread = name.startsWith('effect-') ? words.filter((word) => !source.includes(`'${word}'`)) : []

@@ -1,7 +1,15 @@
 /** The scripts of effects on a real Redis: what holds for every record, whatever the clock does. */
 import t from 'tap'
 import { randomUUID } from 'node:crypto'
-import { effectClaim, effectExpire } from '../../src/effects/scripts.ts'
+import {
+  type ClaimGuards,
+  type ClaimTerms,
+  claimTerms,
+  effectClaim,
+  effectComplete,
+  effectExpire,
+} from '../../src/effects/scripts.ts'
+import { loadPreludes, type Preludes, scriptText } from '../../src/redis/scripts.ts'
 import { leaseClock } from '../../src/redis/witness.ts'
 import { clockOffsetKey, startApp, type TestApp } from '../helpers/app.ts'
 import { effectCalls, newEffect, passing, rejected } from '../helpers/effects.ts'
@@ -11,8 +19,19 @@ const config = 'effects: { types: { reclaimable: { on_lease_expiry: reclaim, max
 
 const keysOf = async ({ port }: RedisServer, pattern: string) => (await redisCli(port, 'KEYS', pattern)) as string[]
 
+const terms: ClaimTerms = {
+  ...{ lease_ms: 30_000, retention_ms: 60_000, policy: 'hold', max_attempts: 3, job_type: '', durability: 'primary' },
+  ...{ has_result: false, wait: false, gate: false },
+}
+const unguarded: ClaimGuards = { absent_refused: false, over_budget: false, clock_step: '' }
+
 /** Sends the claim script itself: what HTTP cannot say. */
-async function claimScript({ services }: TestApp, effectId: string, args: object) {
+async function claimScript(
+  { services }: TestApp,
+  effectId: string,
+  args: object,
+  given: Partial<ClaimTerms & ClaimGuards> = {},
+) {
   const { store, effects } = services
   const { keys } = effects.context.locate('default', { effect_id: effectId })
   const clock = await store.clock()
@@ -21,18 +40,15 @@ async function claimScript({ services }: TestApp, effectId: string, args: object
       effect_id: effectId,
       deadline_us: clock.nowUs() + 2_000_000,
       floor_us: 0,
-      absent_refused: '',
-      clock_step: '',
       clock_max_us: Number.MAX_SAFE_INTEGER,
-      over_budget: '',
-      gate: '',
     },
-    ...{ owner: 'o', claim: randomUUID().slice(0, 22), fingerprint: '', lease_ms: 30_000, retention_ms: 60_000 },
-    ...{ policy: 'hold', max_attempts: 3, job_type: '', durability: 'primary', metadata: '', entity: '' },
-    ...{ has_result: '', result: '', wait: '' },
+    ...{ owner: 'o', claim: randomUUID().slice(0, 22), fingerprint: '', metadata: '', entity: '', result: '' },
+    terms: claimTerms({ ...terms, ...given }, { ...unguarded, ...given }),
     ...args,
   })
 }
+
+type ClaimValues = Record<string, string | number>
 
 const newId = () => `a.${randomUUID().replaceAll('-', '').repeat(2)}`
 
@@ -213,24 +229,27 @@ t.test('a claim that comes after its deadline grants nothing', async (t) => {
 
 t.test('the gate grants nothing, and tells what would be granted behind what is refused anyway', async (t) => {
   const app = await startApp(t)
-  const gate = { gate: '1' }
+  const gate = { gate: true }
   const fresh = newId()
-  t.match(await claimScript(app, fresh, gate), { status: 'gated', record: null })
+  t.match(await claimScript(app, fresh, {}, gate), { status: 'gated', record: null })
   t.equal((await effectCalls(app).get(fresh)).status, 404, 'untouched')
   t.equal(
-    (await claimScript(app, fresh, { ...gate, over_budget: '1' })).status,
+    (await claimScript(app, fresh, {}, { ...gate, over_budget: true })).status,
     'over_budget',
     'the budget comes first',
   )
   await claimScript(app, fresh, {})
-  t.equal((await claimScript(app, fresh, gate)).status, 'in_progress')
+  t.equal((await claimScript(app, fresh, {}, gate)).status, 'in_progress')
   const free = await effectCalls(app).hold(newEffect())
   await effectCalls(app).release(free.held)
-  t.match(await claimScript(app, free.effect_id, gate), { status: 'gated', record: { state: 'released', attempt: 0 } })
+  t.match(await claimScript(app, free.effect_id, {}, gate), {
+    status: 'gated',
+    record: { state: 'released', attempt: 0 },
+  })
   const spent = { ...gate, max_attempts: 0 }
-  t.equal((await claimScript(app, free.effect_id, spent)).status, 'gated', 'before the attempts are counted')
-  t.equal((await claimScript(app, free.effect_id, { max_attempts: 0 })).status, 'exhausted')
-  t.equal((await claimScript(app, free.effect_id, gate)).status, 'failed', 'a settled one is told')
+  t.equal((await claimScript(app, free.effect_id, {}, spent)).status, 'gated', 'before the attempts are counted')
+  t.equal((await claimScript(app, free.effect_id, {}, { max_attempts: 0 })).status, 'exhausted')
+  t.equal((await claimScript(app, free.effect_id, {}, gate)).status, 'failed', 'a settled one is told')
 })
 
 t.test('a script that is sent again with the same nonce gives the same grant', async (t) => {
@@ -276,6 +295,42 @@ t.test('a completed effect takes at most 1.3 of what its bare result takes', asy
   const bytes = async (name: string) => (await redisCli(redis.port, 'MEMORY', 'USAGE', name)) as number
   const [own, bare] = [await bytes(key!), await bytes(key!.replace('effect', 'result'))]
   t.ok(own <= 1.3 * bare, `${own} to ${bare} bytes`)
+})
+
+t.test('what goes from bytes to bytes is what the table writes', async (t) => {
+  const { port } = await startRedis(t)
+  // Behind every clock, so that nothing vanishes.
+  const beginMs = 4_000_000_000_000
+  const clockAt = (ms: number) => `local clock = { now_ms = ${ms}, now_us = ${ms}000 }`
+  const preludes: Preludes = { ...loadPreludes(), clock: clockAt(beginMs) }
+  const byTable = preludes.record!.replace(/= encode_completed\(.*\)/, '= nil')
+  t.not(byTable, preludes.record)
+  const run = (script: typeof effectClaim | typeof effectComplete, by: Preludes, key: string, args: ClaimValues) =>
+    redisCli(port, 'EVAL', scriptText(script, by), 2, key, 'index', ...script.args.map((name) => args[name] ?? ''))
+  const claimed = { deadline_us: Number.MAX_SAFE_INTEGER, floor_us: 0, clock_max_us: Number.MAX_SAFE_INTEGER }
+  const completed = { token: beginMs * 1000, result: '{"order":1}' }
+  const kinds = [{}, { policy: 'reclaim' }, { job_type: 'orders' }, { durability: 'fsynced' }] as const
+  const later = [0, 29_999, 30_000, 60_000]
+  for (const [kind, given] of [...kinds, { fingerprint: 'h1' }, { metadata: '{"a":1}', entity: '"é"' }].entries()) {
+    for (const [index, ms] of later.entries()) {
+      const [short, long] = [`short-${kind}-${index}`, `long-${kind}-${index}`]
+      const sent = { ...claimed, owner: 'bot-é', claim: 'c'.repeat(22), ...given }
+      for (const key of [short, long]) {
+        await run(effectClaim, preludes, key, { ...sent, terms: claimTerms({ ...terms, ...given }, unguarded) })
+      }
+      const reads = `local packed = redis.call('GET', KEYS[1]); return packed == record.encode(record.decode(packed)) and 1`
+      t.equal(await redisCli(port, 'EVAL', `${preludes.clock}\n${preludes.record}\n${reads}`, 1, short), 1, 'claimed')
+      const then = { ...preludes, clock: clockAt(beginMs + ms) }
+      await run(effectComplete, then, short, completed)
+      await run(effectComplete, { ...then, record: byTable }, long, completed)
+      const same = `return redis.call('GET', KEYS[1]) == redis.call('GET', KEYS[2]) and 1`
+      t.equal(await redisCli(port, 'EVAL', same, 2, short, long), 1, `completed after ${ms} ms`)
+      const until = await redisCli(port, 'PEXPIRETIME', long)
+      t.equal(until, beginMs + ms + terms.retention_ms)
+      t.equal(await redisCli(port, 'PEXPIRETIME', short), until)
+    }
+  }
+  t.equal(await redisCli(port, 'EXISTS', 'index'), 0)
 })
 
 t.test('a record of another version is our own mistake, and is not guessed at', async (t) => {
