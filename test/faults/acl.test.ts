@@ -5,10 +5,19 @@
 import t, { type Test } from 'tap'
 import { randomUUID } from 'node:crypto'
 import { readdirSync, readFileSync } from 'node:fs'
-import { clockOffsetKey, startApp } from '../helpers/app.ts'
+import { clockOffsetKey, startApp, type StorePlace } from '../helpers/app.ts'
 import { effectCalls, newEffect } from '../helpers/effects.ts'
 import { patient } from '../helpers/patient.ts'
-import { type RedisOptions, redisCli, type Reply, startRedis, waitFor } from '../helpers/redis-server.ts'
+import { startCluster } from '../helpers/redis-cluster.ts'
+import { startSentinel } from '../helpers/redis-sentinel.ts'
+import {
+  type RedisOptions,
+  redisCli,
+  type RedisServer,
+  type Reply,
+  startRedis,
+  waitFor,
+} from '../helpers/redis-server.ts'
 import { journey, type Scene } from '../helpers/store-scene.ts'
 import { valkeyServer } from '../helpers/valkey.ts'
 import { waitingCalls } from '../helpers/waiting.ts'
@@ -42,19 +51,20 @@ t.test('nothing is allowed that neither the client nor a script sends', async (t
   )
 })
 
+const types = { ledger_write: { durability: 'fsynced' }, pnl_write: { durability: { replicated: 1 } } }
+const always = ['--appendonly', 'yes', '--appendfsync', 'always']
+
 /** A service that comes in as the user of the file, on a primary with a replica. */
 async function start(t: Test, options: RedisOptions = {}) {
   const newer = options.program !== undefined
   const config = fileOf(newer ? '7.2' : '7.0').replace(`user ${user} on`, `user ${user} on >${password}`)
-  const args = ['--appendonly', 'yes', '--appendfsync', 'always']
-  const redis = await startRedis(t, { ...options, config, args })
+  const redis = await startRedis(t, { ...options, config, args: always })
   await startRedis(t, { ...options, args: ['--replicaof', '127.0.0.1', String(redis.port)] })
   const cli = (...words: (string | number)[]) => redisCli(redis.port, ...words)
   await cli('CONFIG', 'SET', 'repl-diskless-sync-delay', 0)
   await waitFor(async () => /state=online/.test(String(await cli('INFO', 'replication'))), 20_000)
   // The moved clock of the tests, which no service has.
   await cli('ACL', 'SETUSER', user, `%R~${clockOffsetKey}`)
-  const types = { ledger_write: { durability: 'fsynced' }, pnl_write: { durability: { replicated: 1 } } }
   const app = await startApp(t, {
     ...{ redis, redisUrl: `redis://${user}:${password}@127.0.0.1:${redis.port}`, background: true },
     config: JSON.stringify({ effects: { types } }),
@@ -65,11 +75,11 @@ async function start(t: Test, options: RedisOptions = {}) {
 }
 
 async function waits(t: Test, at: Scene): Promise<void> {
-  const { attach, waiting } = waitingCalls(at)
+  const { attach } = waitingCalls(at)
   const effect = newEffect()
-  const { effect_id, held } = await at.hold(effect)
+  const { held } = await at.hold(effect)
   const waiter = attach(effect)
-  await waiting(1, effect_id)
+  await waitFor(() => at.services.waiting.count() === 1)
   t.equal((await at.complete({ ...held, result: 1 })).status, 200)
   t.match((await waiter).answer, { status: 200, body: { replayed: true } })
 }
@@ -142,3 +152,50 @@ for (const [name, program] of [['Redis', undefined] as const, ['Valkey', valkeyS
     t.match(refusals(await cli('ACL', 'LOG')), /zadd/, 'and a refusal inside a script is logged')
   })
 }
+
+/** The user of the file as arguments of a server, also with the clock of the tests. */
+const userArgs = (): string[] => {
+  const [, words] = /^user (.*)$/m.exec(fileOf('7.0'))!
+  return ['--user', ...words!.replace(`${user} on`, `${user} on >${password}`).split(' '), `%R~${clockOffsetKey}`]
+}
+
+async function startOn(t: Test, place: StorePlace): Promise<Scene> {
+  const config = JSON.stringify({ redis: { failover_grace_seconds: 0 }, effects: { types } })
+  const login = { username: user, password }
+  const calls = patient(await startApp(t, { place, login, config, background: true }))
+  return { ...calls, ...effectCalls(calls) }
+}
+
+async function nothingRefused(t: Test, servers: readonly RedisServer[]): Promise<void> {
+  for (const { port } of servers) t.equal(refusals(await redisCli(port, 'ACL', 'LOG')), '[]', 'nothing was refused')
+}
+
+/** What Sentinels and replicas may do on a data server, as docs/guarantees.md says it. */
+function othersArgs(): string[] {
+  const lines = [...readFileSync('docs/guarantees.md', 'utf8').matchAll(/^user (sentinel|replica) on (.*)$/gm)]
+  const users = lines.flatMap(([, name, words]) => ['--user', name!, 'on', `>${password}`, ...words!.split(' ')])
+  return [...users, '--masteruser', 'replica', '--masterauth', password]
+}
+
+t.test('behind Sentinel, whose own users have the least too, through a failover', async (t) => {
+  const sentinel = await startSentinel(t, {
+    args: [...always, ...userArgs(), ...othersArgs()],
+    sentinelConfig: () => `sentinel auth-user main sentinel\nsentinel auth-pass main ${password}`,
+  })
+  const at = await startOn(t, sentinel.place)
+  await journey(t, at)
+  await sentinel.failover()
+  await waitFor(async () => (await at.claim(newEffect())).status === 201, 20_000)
+  await furtherJourney(t, at)
+  await nothingRefused(t, [...sentinel.servers, ...sentinel.sentinels])
+})
+
+t.test('in a Cluster, while a replica takes over', async (t) => {
+  const cluster = await startCluster(t, { args: [...always, ...userArgs()] })
+  const at = await startOn(t, cluster.place)
+  await journey(t, at)
+  await cluster.promote(cluster.replicas[0]!)
+  await waitFor(async () => (await at.claim(newEffect())).status === 201, 20_000)
+  await furtherJourney(t, at)
+  await nothingRefused(t, cluster.nodes)
+})
