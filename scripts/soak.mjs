@@ -4,30 +4,9 @@
  * over all that happened. With `--faults processes` the store is left in peace, and many more orders are had in the same time;
  * `--loops`: orders that each worker has in hand. Ends with 1 if any promise was broken.
  */
-import { mkdirSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
 import path from 'node:path'
 import { parseArgs } from 'node:util'
-import typescript from 'typescript'
-
-const root = path.dirname(import.meta.dirname)
-/** Inside the project, so that packages and lua/ are found; of this run only, so that runs do not disturb each other. */
-const folder = path.join(root, '.tap', `soak-${process.pid}`)
-const compilerOptions = {
-  target: typescript.ScriptTarget.ES2023,
-  module: typescript.ModuleKind.ESNext,
-  verbatimModuleSyntax: true,
-  rewriteRelativeImportExtensions: true,
-}
-
-function compile(from) {
-  for (const name of readdirSync(path.join(root, from), { recursive: true })) {
-    if (!name.endsWith('.ts') || name.endsWith('.d.ts') || name.endsWith('.test.ts')) continue
-    const text = readFileSync(path.join(root, from, name), 'utf8')
-    const target = path.join(folder, from, name.replace(/\.ts$/, '.js'))
-    mkdirSync(path.dirname(target), { recursive: true })
-    writeFileSync(target, typescript.transpileModule(text, { compilerOptions }).outputText)
-  }
-}
+import { compileAll } from './compile.mjs'
 
 const { values } = parseArgs({
   options: {
@@ -40,9 +19,7 @@ const { values } = parseArgs({
   },
 })
 
-process.on('exit', () => rmSync(folder, { recursive: true, force: true }))
-for (const signal of ['SIGINT', 'SIGTERM']) process.on(signal, () => process.exit(130))
-for (const from of ['src', 'routes', 'test']) compile(from)
+const folder = compileAll('soak')
 const { soak, topologies, faultSets } = await import(path.join(folder, 'test/helpers/crew/soak.js'))
 for (const [option, choice] of Object.entries({ topology: topologies, faults: faultSets })) {
   if (choice.includes(values[option])) continue

@@ -4,6 +4,7 @@ import { builtInEffectTypes, parseConfig } from '../../src/config.ts'
 import { createMetrics } from '../../src/observability/metrics.ts'
 import { problemTypes } from '../../src/problems.ts'
 import { startApp } from '../helpers/app.ts'
+import { durabilityName, setUps } from '../helpers/loss.ts'
 
 /** The rows of the tables under a heading of a Markdown file, cells without their backticks. */
 function tableOf(file: string, firstHead: string): string[][] {
@@ -128,4 +129,11 @@ t.test('docs/guarantees.md names for each fault a test that is there', async (t)
       `${fault}: ${shownBy}`,
     )
   }
+})
+
+t.test('docs/guarantees.md tells of every set-up that `npm run loss` measures, and of no other', (t) => {
+  const told = tableOf('docs/guarantees.md', 'set-up').map(([name, durability]) => [name, durability])
+  const measured = setUps.map((setUp) => [setUp.name.replaceAll('`', ''), durabilityName(setUp)])
+  t.same(told, measured)
+  t.end()
 })
