@@ -172,8 +172,10 @@ async function nothingRefused(t: Test, servers: readonly RedisServer[]): Promise
 
 /** What Sentinels and replicas may do on a data server, as docs/guarantees.md says it. */
 function othersArgs(): string[] {
-  const lines = [...readFileSync('docs/guarantees.md', 'utf8').matchAll(/^user (sentinel|replica) on (.*)$/gm)]
-  const users = lines.flatMap(([, name, words]) => ['--user', name!, 'on', `>${password}`, ...words!.split(' ')])
+  const lines = [
+    ...readFileSync('docs/guarantees.md', 'utf8').matchAll(/^user (sentinel|replica) on ([^`]*?)\s(?=user|```)/gm),
+  ]
+  const users = lines.flatMap(([, name, words]) => ['--user', name!, 'on', `>${password}`, ...words!.split(/\s+/)])
   return [...users, '--masteruser', 'replica', '--masterauth', password]
 }
 
