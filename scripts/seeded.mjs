@@ -16,7 +16,7 @@ const caughtWithinMs = 60_000
 /** An unbroken test is in no hurry: it only has to pass. */
 const passesWithinMs = 180_000
 /** Each works in its own copy. */
-const sideBySide = 2
+const sideBySide = 3
 /** Models draw the same calls every time, and do not shrink what they find. */
 const drawn = { FC_SEED: '1', FC_STOP: '1' }
 
