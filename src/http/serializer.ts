@@ -19,16 +19,43 @@ function nullable(node: unknown): unknown {
   return Object.fromEntries(Object.entries(node).map(([key, value]) => [key, nullable(value)]))
 }
 
-/**
- * Problems are serialised by `sendProblem`, so nothing is built for them: that took more than half of the time
- * to build the server.
- */
+type Schemas = Record<string, unknown>
+
+/** Those of the shared schemas that `schema` refers to, by way of others too. */
+function referredTo(schema: unknown, shared: Schemas): Schemas {
+  const found: Schemas = {}
+  const look = (node: unknown): void => {
+    for (const [, id = ''] of JSON.stringify(node).matchAll(/"\$ref":"([^"#]+)#/g)) {
+      if (id in found) continue
+      found[id] = shared[id]
+      look(shared[id])
+    }
+  }
+  look(schema)
+  return found
+}
+
+type Stringify = (value: unknown) => string
+
+/** By schema and what it refers to: many answers have the same, and to build one takes milliseconds. */
+const built = new Map<string, Stringify>()
+
+function stringifyFor(schema: unknown, shared: Schemas): Stringify {
+  const schemas = referredTo(schema, shared)
+  const key = JSON.stringify([schema, schemas])
+  const known = built.get(key)
+  if (known) return known
+  const options = { schema: nullable(schemas) as Record<string, Schema> }
+  const stringify = fastJsonStringify(nullable(schema) as Schema, options)
+  built.set(key, stringify)
+  return stringify
+}
+
+/** Problems are serialised by `sendProblem`, so nothing is built for them. */
 export function serializerCompiler(app: FastifyInstance): FastifySerializerCompiler<Schema> {
   return ({ schema }) => {
     if (typeof schema === 'object' && '$ref' in schema && schema.$ref === 'Problem#') return JSON.stringify
-    const stringify = fastJsonStringify(nullable(schema) as Schema, {
-      schema: nullable(app.getSchemas()) as Record<string, Schema>,
-    })
+    const stringify = stringifyFor(schema, app.getSchemas())
     // Results come out as the bytes that they came in as.
     return (value: unknown) => stringifyWithRaw(value, stringify)
   }
