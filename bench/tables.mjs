@@ -92,7 +92,7 @@ function driverNote({ contenders: all }) {
   )
   const bound = busy.length === 0 ? 'no contender' : busy.map(([name]) => `\`${name}\``).join(', ')
   return (
-    `The driver took ${withSpread(spread(costs))} µs a request. It used over ${driverFull * 100} % of a processor in a round ` +
+    `The driver took ${withSpread(spread(costs))} µs a request.\nIt used over ${driverFull * 100} % of a processor in a round ` +
     `of ${bound}: effects/s there may be the driver's own bound.`
   )
 }
