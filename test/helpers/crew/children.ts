@@ -36,9 +36,10 @@ async function launch(name: string, settings: object): Promise<ChildProcess> {
 
 async function end(child: ChildProcess, signal: NodeJS.Signals): Promise<void> {
   if (!running(child)) return
-  const ended = new Promise((resolve) => child.once('exit', resolve))
+  const ends = signal === 'SIGKILL' || signal === 'SIGTERM'
+  const ended = ends ? new Promise((resolve) => child.once('exit', resolve)) : undefined
   child.kill(signal)
-  if (signal === 'SIGKILL' || signal === 'SIGTERM') await ended
+  await ended
 }
 
 /** Starts `name`; `settings` may be others at each start, which are counted from 1. */
