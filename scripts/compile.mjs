@@ -11,13 +11,16 @@ const compilerOptions = {
   rewriteRelativeImportExtensions: true,
 }
 
+/** The JavaScript of a TypeScript file's text. */
+export const compileText = (text) => typescript.transpileModule(text, { compilerOptions }).outputText
+
 function compile(folder, from) {
   for (const name of readdirSync(path.join(root, from), { recursive: true })) {
     if (!name.endsWith('.ts') || name.endsWith('.d.ts') || name.endsWith('.test.ts')) continue
     const text = readFileSync(path.join(root, from, name), 'utf8')
     const target = path.join(folder, from, name.replace(/\.ts$/, '.js'))
     mkdirSync(path.dirname(target), { recursive: true })
-    writeFileSync(target, typescript.transpileModule(text, { compilerOptions }).outputText)
+    writeFileSync(target, compileText(text))
   }
 }
 

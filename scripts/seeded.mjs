@@ -10,7 +10,7 @@ import { cpSync, mkdtempSync, readdirSync, readFileSync, rmSync, symlinkSync, wr
 import os from 'node:os'
 import path from 'node:path'
 import { fileURLToPath } from 'node:url'
-import typescript from 'typescript'
+import { compileText, root } from './compile.mjs'
 
 const caughtWithinMs = 60_000
 /** An unbroken test is in no hurry: it only has to pass. */
@@ -20,7 +20,6 @@ const sideBySide = 3
 /** Models draw the same calls every time, and do not shrink what they find. */
 const drawn = { FC_SEED: '1', FC_STOP: '1' }
 
-const root = path.dirname(import.meta.dirname)
 const folder = path.join(root, 'test/seeded')
 const copied = ['src', 'routes', 'lua', 'test', 'package.json', 'openapi.yaml']
 
@@ -35,13 +34,8 @@ function readPatch(file) {
 
 /** Plain JavaScript starts a second faster than TypeScript does through tap's loader. */
 function compile(copy, file) {
-  const compilerOptions = {
-    ...{ module: typescript.ModuleKind.ESNext, target: typescript.ScriptTarget.ES2023 },
-    ...{ verbatimModuleSyntax: true, rewriteRelativeImportExtensions: true },
-  }
   const source = readFileSync(path.join(copy, file), 'utf8')
-  const { outputText } = typescript.transpileModule(source, { compilerOptions, fileName: file })
-  writeFileSync(path.join(copy, file.replace(/\.ts$/, '.js')), outputText)
+  writeFileSync(path.join(copy, file.replace(/\.ts$/, '.js')), compileText(source))
 }
 
 const isTypescript = (file) => file.endsWith('.ts') && !file.endsWith('.d.ts')
