@@ -14,7 +14,6 @@ local silent_us, fresh_id, always, floor_us = tonumber(ARGV[5]), ARGV[6], ARGV[7
 local others, fallback = ARGV[9], ARGV[10]
 local jump_us, jump_at_us, known_step = tonumber(ARGV[11]), tonumber(ARGV[12]), ARGV[13]
 local NO_REPLID = ('0'):rep(40)
-local GRACE_MAX_US = 3600 * 1000000 -- of redis.failover_grace_seconds: a change from before that refuses nobody any more
 local UPTIME_SLACK_US = 2 * 1000000 -- uptime_in_seconds is rounded, and read apart from the clock
 local LEASE_MAX_US = 3600 * 1000000 -- a step from before that moves no lease any more
 local SAME_STEP_US = 5 * 1000000 -- two processes that find a step within this have found the same one
@@ -39,8 +38,9 @@ end
 local function begin(id)
   local r = cjson.decode(fallback)
   local defaults = {
-    replicas = '0', changed_us = '0', change = '', changed_by = '', lossy_us = '0', lossy = '', reset_us = '0',
-    previous_id = '', step = '0', step_at_us = '0', step_us = '0', step_by = '',
+    replicas = '0', changed_us = '0', change = '', changed_by = '',
+    restarted_us = '0', promoted_us = '0', unknown_us = '0', reset_us = '0', previous_id = '',
+    step = '0', step_at_us = '0', step_us = '0', step_by = '',
   }
   for name, value in pairs(defaults) do
     r[name] = r[name] or value
@@ -81,12 +81,9 @@ local function change(r)
   local kind = kind_of(r)
   note(r, kind)
   r.run_id, r.replid = server.run_id, server.master_replid
-  if kind == 'kept' then
-    return
+  if kind ~= 'kept' then
+    r[kind .. '_us'] = r.changed_us
   end
-  local recent = r.lossy ~= '' and clock.now_us - tonumber(r.lossy_us) < GRACE_MAX_US
-  r.lossy = (not recent or r.lossy == kind) and kind or 'unknown'
-  r.lossy_us = r.changed_us
 end
 
 local function reset(r)

@@ -34,7 +34,9 @@ export function createStoreState({ store, graceSeconds, audit }: StoreStateDepen
     return {
       changed_at: instant(changedUs),
       change: records.find((record) => record.changedUs === changedUs)?.change || null,
-      grace_until: inGrace ? instant(last(({ lossyUs }) => lossyUs) + graceSeconds * 1_000_000) : null,
+      grace_until: inGrace
+        ? instant(last(({ lossyUs }) => Math.max(...Object.values(lossyUs))) + graceSeconds * 1_000_000)
+        : null,
       reset_at: instant(last(({ resetUs }) => resetUs)),
       acknowledge_needed,
       remedy: acknowledge_needed ? remedies.reset : inGrace ? remedies.grace : null,

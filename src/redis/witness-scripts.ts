@@ -6,7 +6,11 @@ import { defineScript } from './scripts.ts'
  * append-only file; `promoted`: a replica that this service saw running took over; `unknown`: none of these is shown;
  * `reset`: the store came back empty.
  */
-export type Change = 'kept' | 'restarted' | 'promoted' | 'unknown' | 'reset'
+export type Change = 'kept' | LossyChange | 'reset'
+
+/** The changes that may have lost something. What each can have lost differs, so each is dated apart from the others. */
+export const lossyChanges = ['restarted', 'promoted', 'unknown'] as const
+export type LossyChange = (typeof lossyChanges)[number]
 
 /** The record in Redis, one for each primary. Instants are Redis microseconds, 0 for none. */
 export type WitnessRecord = {
@@ -19,9 +23,8 @@ export type WitnessRecord = {
   change: Change | ''
   /** The process that found it, and tells the world. */
   changedBy: string
-  /** The last change that may have lost something, and how. */
-  lossyUs: number
-  lossy: Change | ''
+  /** The last change of each kind. */
+  lossyUs: Record<LossyChange, number>
   /** Since when claims of absent effects are refused until a person has looked. */
   resetUs: number
   /** Number of the last step of the clock, when it was found, and how far older leases are moved because of it. */
@@ -51,8 +54,11 @@ function decodeRecord(flat: readonly string[]): WitnessRecord {
     changedUs: number('changed_us'),
     change: text('change') as WitnessRecord['change'],
     changedBy: text('changed_by'),
-    lossyUs: number('lossy_us'),
-    lossy: text('lossy') as WitnessRecord['lossy'],
+    lossyUs: {
+      restarted: number('restarted_us'),
+      promoted: number('promoted_us'),
+      unknown: number('unknown_us'),
+    },
     resetUs: number('reset_us'),
     step: number('step'),
     stepAtUs: number('step_at_us'),

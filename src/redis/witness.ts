@@ -30,7 +30,7 @@ import type { RedisClock } from './clock.ts'
 import { NotSentError } from './errors.ts'
 import type { Durability } from './group-commit.ts'
 import type { RawReply, ScriptText } from './scripts.ts'
-import { type Sighting, storeWitness, type WitnessRecord } from './witness-scripts.ts'
+import { type LossyChange, lossyChanges, type Sighting, storeWitness, type WitnessRecord } from './witness-scripts.ts'
 import { sendScript } from './written-command.ts'
 
 /** What the witnesses of all servers share. */
@@ -66,11 +66,11 @@ type Known = { key: string; record: WitnessRecord; heardMs: number }
 
 const iso = (us: number): string => new Date(us / 1000).toISOString()
 
-/** Whether what was acknowledged with this durability can have been lost; see the table above. */
-function canBeLost({ lossy, replicas }: WitnessRecord, durability: Durability): boolean {
+/** Whether what was acknowledged with this durability can have been lost by this change; see the table above. */
+function canBeLost(change: LossyChange, replicas: number, durability: Durability): boolean {
   if (durability === 'primary') return true
-  if (durability === 'fsynced') return lossy !== 'restarted'
-  return lossy !== 'promoted' || durability.replicated < replicas
+  if (durability === 'fsynced') return change !== 'restarted'
+  return change !== 'promoted' || durability.replicated < replicas
 }
 
 /** Whether the append-only file is fsynced before each answer; where that cannot be read it is not known to be. */
@@ -108,7 +108,12 @@ function eventOf({ status, record }: Sighting, node: string, graceMs: number): S
 /** What this process knows of a store, and how long it refuses what may have been lost. */
 function createKnowledge({ clock, graceMs, process, node, told }: WitnessOptions) {
   let known: Known | undefined
-  let graceEndsMs = -Infinity
+  /** Each kind has a grace of its own: a change that nobody can judge makes none of those after it doubtful. */
+  const graceEndsMs: Record<LossyChange, number> = { restarted: -Infinity, promoted: -Infinity, unknown: -Infinity }
+
+  function extendGrace(ends: (change: LossyChange) => number): void {
+    for (const change of lossyChanges) graceEndsMs[change] = Math.max(graceEndsMs[change], ends(change))
+  }
 
   function tell(sighting: Sighting): void {
     const { record, status } = sighting
@@ -124,14 +129,15 @@ function createKnowledge({ clock, graceMs, process, node, told }: WitnessOptions
     known: () => known,
     /** Redis's microseconds; 0 where no change was seen. Tokens up to it may be of grants that are lost. */
     changedUs: () => known?.record.changedUs ?? 0,
-    graceEndsMs: () => graceEndsMs,
+    graceEndsMs: (change: LossyChange): number => graceEndsMs[change],
     take(sighting: Sighting, key: string): void {
       const { record, nowUs } = sighting
       tell(sighting)
-      if (record.lossyUs > 0 && record.lossyUs !== known?.record.lossyUs) {
-        const leftMs = Math.min(graceMs, (record.lossyUs - nowUs) / 1000 + graceMs)
-        graceEndsMs = Math.max(graceEndsMs, performance.now() + leftMs)
-      }
+      extendGrace((change) => {
+        const us = record.lossyUs[change]
+        if (us === 0 || us === known?.record.lossyUs[change]) return -Infinity
+        return performance.now() + Math.min(graceMs, (us - nowUs) / 1000 + graceMs)
+      })
       const changedUs = Math.max(record.changedUs, known?.record.changedUs ?? 0)
       clock.atLeast(changedUs)
       known = { key, record: { ...record, changedUs }, heardMs: performance.now() }
@@ -139,14 +145,17 @@ function createKnowledge({ clock, graceMs, process, node, told }: WitnessOptions
     /** Goes on from what is known of the server that had its slots before. */
     follow(before: Witness): void {
       known ??= before.known()
-      graceEndsMs = Math.max(graceEndsMs, before.graceEndsMs())
+      extendGrace(before.graceEndsMs)
     },
     /** Whether an effect of this durability that is absent now may have been granted before. */
     refusesAbsent(durability: Durability): AbsentRefusal | undefined {
       if (graceMs === 0 || known === undefined) return undefined
       if (known.record.resetUs > 0) return { cause: 'reset', leftMs: Infinity }
-      const leftMs = graceEndsMs - performance.now()
-      return leftMs > 0 && canBeLost(known.record, durability) ? { cause: 'changed', leftMs } : undefined
+      const { replicas } = known.record
+      const doubtful = lossyChanges.filter((change) => canBeLost(change, replicas, durability))
+      const endsMs = Math.max(...doubtful.map((change) => graceEndsMs[change]))
+      const leftMs = endsMs - performance.now()
+      return leftMs > 0 ? { cause: 'changed', leftMs } : undefined
     },
   }
 }
@@ -270,6 +279,6 @@ export type Witness = {
   clockMaxUs: () => number
   /** How much later a lease ends that was set at `setMs` of Redis's clock, milliseconds. */
   leaseMovedMs: (setMs: number) => number
-  graceEndsMs: () => number
+  graceEndsMs: (change: LossyChange) => number
   refusesAbsent: (durability: Durability) => AbsentRefusal | undefined
 }

@@ -134,6 +134,9 @@ t.test('a replica that lags is promoted: its absent effects are not granted', as
   await redisCli(replica.port, 'REPLICAOF', '127.0.0.1', 1)
   const lost = newEffect()
   const { held } = await at.hold(lost)
+  // A change that nobody could judge, two minutes ago: it says nothing about the next one.
+  const [seconds] = (await redisCli(replica.port, 'TIME')) as string[]
+  await redisCli(primary.port, 'HSET', witnessKey, 'unknown_us', (Number(seconds) - 120) * 1_000_000)
   await wellKnown(replica)
   await primary.kill('SIGKILL')
   await redisCli(replica.port, 'REPLICAOF', 'NO', 'ONE')

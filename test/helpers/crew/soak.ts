@@ -55,6 +55,8 @@ export type SoakResult = Checked & {
 }
 
 const leaseSeconds = 4
+/** As the default is to the default lease. */
+const graceSeconds = 2 * leaseSeconds
 /** So many orders are open for each that a worker has in hand. */
 const openForEach = 6
 const timing = { lateMsMax: 1000, hiddenMsMax: 500, openMsMax: 2000 }
@@ -74,6 +76,7 @@ const threshold = 5
 const configOf = ({ durability }: Site): string =>
   JSON.stringify({
     effects: { defaults: { durability } },
+    redis: { failover_grace_seconds: graceSeconds },
     retry: {
       audit_log_path: null,
       redis: { memory_budget_mb: null },
