@@ -1,8 +1,8 @@
 /**
  * One operation on many effects costs Redis little more than on one: 9 µs of a call are the socket and the call itself. So
- * scripts that come while others are under way gather, and go out as one script over many keys. What comes while nothing
- * is under way goes at once; two are under way at the most, so that Redis works while this process reads and writes. A full
- * one does not wait for them: one turn of the loop can bring thousands of calls, and 64 a turn was less than came in.
+ * the scripts of one turn of the event loop go out at its end as one script over many keys, and those that come while two
+ * are under way gather until one is answered: so Redis works while this process reads and writes. A full one does not wait
+ * for them: one turn of the loop can bring thousands of calls, and 64 a turn was less than came in.
  */
 import { limits } from '../limits.ts'
 import { NotSentError } from './errors.ts'
@@ -115,11 +115,9 @@ export function createCoalescer(send: Send, oneSlot: boolean) {
       const queue = queues.get(call.definition)
       if (queue) queue.push(item)
       else queues.set(call.definition, [item])
-      if (underWay === 0) flushAll()
-      else if (queue && queue.length >= limits.coalesceItemsMax) sendWhatIsFull(call.definition, queue)
-      else if (!scheduled && underWay < limits.coalesceUnderWayMax) {
-        scheduled = true
-        setImmediate(flushAll)
-      }
+      if (queue && queue.length >= limits.coalesceItemsMax) sendWhatIsFull(call.definition, queue)
+      if (scheduled || underWay >= limits.coalesceUnderWayMax) return
+      scheduled = true
+      setImmediate(flushAll)
     })
 }
