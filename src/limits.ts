@@ -72,10 +72,6 @@ export const limits = {
   waitRestMs: 1000,
   waitLeaseSlackMs: 20,
   wakeBeatMs: 1000,
-  replayMs: 900,
-  replaysMax: 8192,
-  replayCharsMax: 16 * 1024,
-  replaysCharsMax: 4 * 1024 * 1024,
   metadataPairsMax: 16,
   metadataCharsMax: 256,
   errorMessageCharsMax: 2000,
@@ -211,7 +207,6 @@ assert(
 assert(limits.waitSlotMs + limits.storeDeadlineMs < limits.handlerDeadlineMs, 'the last ask of a wait is answered')
 assert(limits.sweepIntervalMs * 2 < 1000, 'a silent holder is settled within a second of the end of its lease')
 assert(limits.sweepIntervalMs < limits.sweepLeaseMs)
-assert(limits.replayMs < 1000, 'an effect that is deleted is so for every process within a second')
 assert(limits.memoryPollMs + limits.storeDeadlineMs < limits.memoryAgeMaxMs)
 assert(limits.breakerViewRefreshMs * 2 < limits.breakerViewAgeMaxMs, 'one refresh may come late')
 assert(limits.retryNonceMs > 2 * limits.storeDeadlineMs, 'a call that the store sends again is known')

@@ -70,8 +70,6 @@ type Claiming = {
   policy: TypePolicy
   clock: RedisClock
   startMs: number
-  /** As it is stored. */
-  fingerprint: string
 }
 
 /** A claim without `claim_id` still carries a nonce, so that the service may send it again itself. */
@@ -181,7 +179,7 @@ async function withdraw(context: Context, located: Located, request: ClaimReques
 }
 
 /** What the script is told; whoever sends it sets `gate` of the terms. */
-function argumentsOf({ context, located, request, policy, clock, startMs, fingerprint }: Claiming) {
+function argumentsOf({ context, located, request, policy, clock, startMs }: Claiming) {
   const { memory } = context
   const { effectId: effect_id, type, entity } = located
   const { job_type, metadata, result } = request
@@ -209,7 +207,7 @@ function argumentsOf({ context, located, request, policy, clock, startMs, finger
     clock_max_us: leaseClock.clock_max_us,
     owner: request.owner,
     claim: request.claim_id === undefined ? nonce() : digest(request.owner, request.claim_id),
-    fingerprint,
+    fingerprint: fingerprintArgument(request),
     metadata: metadata === undefined ? '' : JSON.stringify(metadata),
     entity: entity === undefined ? '' : JSON.stringify(entity),
     result: result?.text ?? '',
@@ -265,23 +263,6 @@ async function meetBreaker(claiming: Claiming, jobType: string): Promise<Meeting
   return reply.status === 'gated' && refused ? { reply, refused } : { reply }
 }
 
-/** The answer that was given a moment ago; one that brings a result may be the very call that stored it. */
-function replay({ context, located, request, clock, fingerprint }: Claiming): Meeting | undefined {
-  const repeat = { key: located.keys[0], fingerprint, clock }
-  const record = request.result === undefined ? context.replays.find(repeat) : undefined
-  return record && { reply: { status: 'completed', lapsed: false, inDoubt: false, record } }
-}
-
-async function meet(claiming: Claiming): Promise<Meeting> {
-  const { context, located, request, startMs } = claiming
-  const { job_type } = request
-  const meeting =
-    job_type === undefined ? { reply: await prepare(claiming)(false) } : await meetBreaker(claiming, job_type)
-  const { reply } = meeting
-  if (reply.status === 'completed') context.replays.keep(located.keys[0], reply.record, startMs)
-  return meeting
-}
-
 function refusedByBreaker(
   context: Context,
   subject: Subject,
@@ -310,9 +291,10 @@ export async function claim(context: Context, namespace: string, request: ClaimR
   context.checkResult(request.result)
   const startMs = performance.now()
   const clock = context.store.knownClock(located.keys[0]) ?? (await context.store.clock(located.keys[0]))
-  const fingerprint = fingerprintArgument(request)
-  const claiming = { context, namespace, located, request, policy, clock, startMs, fingerprint }
-  const meeting = replay(claiming) ?? (await meet(claiming))
+  const claiming = { context, namespace, located, request, policy, clock, startMs }
+  const { job_type } = request
+  const meeting =
+    job_type === undefined ? { reply: await prepare(claiming)(false) } : await meetBreaker(claiming, job_type)
   const { reply } = meeting
   // Whoever waits is counted when the wait has ended.
   if (!request.awaits || reply.status !== 'in_progress') context.observe.claim(located.type, outcomeOf(reply))

@@ -15,7 +15,6 @@ import type { DecisionLine } from '../retries/decisions.ts'
 import { identify, parseEffectId } from './identity.ts'
 import type { Jobs } from './jobs.ts'
 import { effectProblem, type Subject } from './present.ts'
-import { createReplays } from './replays.ts'
 import type { EffectRecord, LeasePolicy } from './scripts.ts'
 import type { Waiting } from './waiting.ts'
 
@@ -140,7 +139,6 @@ export function createContext(dependencies: EffectsDependencies) {
   return {
     ...dependencies,
     locate,
-    replays: createReplays(),
 
     /** Runs a script that changes an effect, or tells what another call has changed, as durably as its type asks. */
     runDurably: <Argument extends string, Reply>(

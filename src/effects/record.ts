@@ -23,8 +23,6 @@ export type EffectRecord = {
   leaseMs: number
   retentionMs: number
   owner: string
-  /** How many claims are remembered that ended without settling it. */
-  pastClaims: number
   /** How the last attempt ended: `''`, `lease`, `release`, `complete`, `exhausted`, or `fail:` or `resolve:` and a digest of the call; with `+` for a lost grant. */
   ended: string
   fingerprint: string
@@ -42,7 +40,6 @@ export type EffectRecord = {
 export type EffectStep = { at: number; attempt: number; step: string; by: string; detail: string }
 
 const version = 2
-const claimBytes = 22
 /** By their codes; what is deleted is told to nobody. */
 const states = ['', ...effectStates, 'deleted'] as EffectState[]
 const flags = { reclaim: 1, doubt: 2, earlierDoubt: 4, open: 16, rare: 32 }
@@ -114,7 +111,7 @@ function read(bytes: Buffer, at: number): { record: EffectRecord; history: Field
     earlierDoubt: (flagged & flags.earlierDoubt) !== 0,
     ...{ attempt, token, createdAt, updatedAt },
     claimedAt: Math.floor(token / 1000),
-    ...{ leaseExpiresAt: 0, notBefore: 0, leaseMs, retentionMs, owner, pastClaims: 0 },
+    ...{ leaseExpiresAt: 0, notBefore: 0, leaseMs, retentionMs, owner },
     ended: ended === 'c' ? 'complete' : ended,
     fingerprint: fields.text(2),
     ...{ jobType: '', durability: 'primary', metadata: '', entity: '', body: '' },
@@ -127,9 +124,7 @@ function read(bytes: Buffer, at: number): { record: EffectRecord; history: Field
   }
   let history: Fields | undefined
   if ((flagged & flags.rare) !== 0) {
-    const pastBytes = fields.number(1)
-    fields.skip(pastBytes)
-    record.pastClaims = pastBytes / claimBytes
+    fields.skip(fields.number(1)) // past claims
     record.jobType = fields.text(1)
     record.durability = fields.text(1)
     record.metadata = fields.text(2)

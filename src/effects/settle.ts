@@ -139,7 +139,7 @@ export async function remove(context: Context, namespace: string, request: Delet
   const args = { effect_id: effectId, token: request.fencing_token ?? '', call: digest(randomUUID()), ...leaseClock }
 
   async function perform(): Promise<void> {
-    const reply = await context.runDurably(located, effectDelete, args).finally(() => context.replays.forget(keys[0]))
+    const reply = await context.runDurably(located, effectDelete, args)
     if (reply.status === 'not_found') throw notFound(subject)
     if (reply.status === 'stale') throw staleToken(subject, reply.record)
     if (reply.status === 'not_settled') {
