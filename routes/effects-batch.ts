@@ -1,7 +1,7 @@
 /** Many operations on effects in one call, each answered as the single call would have answered it. */
 import type { FastifyRequest } from 'fastify'
 import type { Principal } from '../src/auth.ts'
-import { type BatchOperation, runBatch } from '../src/effects/batch.ts'
+import { type BatchOperation, createBatches } from '../src/effects/batch.ts'
 import type { EffectName, Located } from '../src/effects/context.ts'
 import type { Effects } from '../src/effects/effects.ts'
 import * as schema from '../src/effects/schema.ts'
@@ -71,6 +71,7 @@ function told(answer: PromiseSettledResult<Answered>, request: FastifyRequest, f
 /** `fault` counts a mistake of ours that only one operation shows. */
 export function effectBatchRoutes(declare: Declare, effects: Effects, fault: Fault): void {
   const operations: Operations = effectOperations(effects)
+  const run = createBatches()
   declare(
     {
       id: 'batchEffects',
@@ -94,7 +95,9 @@ export function effectBatchRoutes(declare: Declare, effects: Effects, fault: Fau
       },
     },
     async ({ principal, body, request }) => {
-      const answers = await runBatch(body.operations.map((value) => prepare(effects, operations, principal, value)))
+      const { operations: values } = body
+      const make = () => values.map((value) => prepare(effects, operations, principal, value))
+      const answers = await run(values.length, make)
       return { status: 200, body: { results: answers.map((answer) => told(answer, request, fault)) } }
     },
   )

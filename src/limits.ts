@@ -6,6 +6,7 @@ export const limits = {
   bodyBytesMax: 1024 * 1024,
   batchBodyBytesMax: 20 * 1024 * 1024,
   batchOperationsMax: 256,
+  batchUnderWayMax: 512,
   jsonDepthMax: 32,
   requestIdCharsMax: 128,
   pageDefault: 50,

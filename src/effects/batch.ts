@@ -11,41 +11,99 @@ const tookTooLong = (): Problem =>
   storeUnavailable('outcome_unknown', 'The operation took too long: send it again; do not execute.')
 
 /** Its answer could come too late, and whatever it did would be done behind the caller's back. */
-const notBegun = (): Problem =>
-  storeUnavailable('busy', 'The operations before it on this effect took too long: it has not begun.')
+const notBegun = (): Problem => storeUnavailable('busy', 'The operations before it took too long: it has not begun.')
 
 /**
  * Begins all of them in this turn of the event loop, but for those that follow another one on the same effect, whatever
- * became of that. Answers in the order given, within `limits.batchAnswerMs`.
+ * became of that. Answers in the order given, within `limits.batchAnswerMs` of `startMs`.
  */
-export async function runBatch<Answer>(
+function runAll<Answer>(
   operations: readonly BatchOperation<Answer>[],
+  startMs: number,
 ): Promise<PromiseSettledResult<Answer>[]> {
-  const startMs = performance.now()
   const last = new Map<string, Promise<unknown>>()
-  let timer: NodeJS.Timeout | undefined
-  const late = new Promise<typeof tookTooLong>((resolve) => {
-    timer = setTimeout(resolve, limits.batchAnswerMs, tookTooLong)
-  })
+  const answers = new Array<PromiseSettledResult<Answer> | undefined>(operations.length)
 
-  function begin({ on, run }: BatchOperation<Answer>): Promise<Answer> {
-    const before = on === undefined ? undefined : last.get(on)
-    const inTime = () => performance.now() - startMs <= limits.batchBeginMs
-    const answer = before
-      ? before.then(() => {
-          if (!inTime()) throw notBegun()
-          return run()
-        })
-      : run()
-    if (on !== undefined)
-      last.set(
-        on,
-        answer.catch(() => undefined),
-      )
-    return Promise.race([answer, late.then((problem) => Promise.reject(problem()))])
+  async function runInTime({ run }: BatchOperation<Answer>): Promise<Answer> {
+    if (performance.now() - startMs > limits.batchBeginMs) throw notBegun()
+    return run()
   }
 
-  const answers = await Promise.allSettled(operations.map(begin))
-  clearTimeout(timer)
-  return answers
+  function begin(operation: BatchOperation<Answer>): Promise<Answer> {
+    const { on } = operation
+    const before = on === undefined ? undefined : last.get(on)
+    const next = () => runInTime(operation)
+    const answer = before ? before.then(next, next) : next()
+    if (on !== undefined) last.set(on, answer)
+    return answer
+  }
+
+  return new Promise((resolve) => {
+    let missing = operations.length
+    function end(): void {
+      clearTimeout(timer)
+      resolve(Array.from(answers, (answer) => answer ?? { status: 'rejected', reason: tookTooLong() }))
+    }
+    function take(at: number, answer: PromiseSettledResult<Answer>): void {
+      answers[at] = answer
+      missing -= 1
+      if (missing === 0) end()
+    }
+    const timer = setTimeout(end, startMs + limits.batchAnswerMs - performance.now())
+    for (const [at, operation] of operations.entries()) {
+      begin(operation).then(
+        (value) => take(at, { status: 'fulfilled', value }),
+        (reason: unknown) => take(at, { status: 'rejected', reason }),
+      )
+    }
+    if (missing === 0) end()
+  })
+}
+
+/**
+ * Runs the operations of calls, `limits.batchUnderWayMax` of them at a time or those of one call, the others when it is their
+ * turn: what is under way is in memory, and thousands of operations at once cost the collector of garbage a third of the
+ * processor. Whose turn has not come when none may begin any more is answered without it.
+ */
+export function createBatches() {
+  const waiting = new Set<{ count: number; begin: () => void }>()
+  let underWay = 0
+
+  function admit(): void {
+    for (const next of waiting) {
+      if (underWay > 0 && underWay + next.count > limits.batchUnderWayMax) return
+      next.begin()
+    }
+  }
+
+  /** Resolves to how many were admitted: all of them, or none in time. */
+  function turn(count: number): Promise<number> {
+    return new Promise((resolve) => {
+      const leave = (admitted: number): void => {
+        clearTimeout(timer)
+        waiting.delete(entry)
+        underWay += admitted
+        resolve(admitted)
+      }
+      const entry = { count, begin: () => leave(count) }
+      const timer = setTimeout(leave, limits.batchBeginMs + 1, 0)
+      waiting.add(entry)
+      admit()
+    })
+  }
+
+  /** `make` gives the operations, `count` of them, when they may begin. Answers in their order. */
+  return async function run<Answer>(
+    count: number,
+    make: () => readonly BatchOperation<Answer>[],
+  ): Promise<PromiseSettledResult<Answer>[]> {
+    const startMs = performance.now()
+    const admitted = await turn(count)
+    try {
+      return await runAll(make(), startMs)
+    } finally {
+      underWay -= admitted
+      admit()
+    }
+  }
 }
