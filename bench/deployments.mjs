@@ -3,7 +3,7 @@
  * redisPort, headers or path, stop()}; each is started once a run, when the first contender needs it.
  */
 import { createHash, randomBytes } from 'node:crypto'
-import { existsSync, writeFileSync } from 'node:fs'
+import { existsSync, readFileSync, writeFileSync } from 'node:fs'
 import { createRequire } from 'node:module'
 import path from 'node:path'
 import { Client, get } from './client.mjs'
@@ -14,6 +14,9 @@ import { persistence, startCluster, startRedis, startReplicatedRedis } from './r
 const root = path.dirname(import.meta.dirname)
 const peer = (name) => path.join(import.meta.dirname, 'peers', `${name}.mjs`)
 const serviceMain = path.join(root, 'dist/src/main.js')
+const { start } = JSON.parse(readFileSync(path.join(root, 'package.json'), 'utf8')).scripts
+/** Node's, as the service is started with them. */
+const nodeFlags = start.split(' ').filter((word) => word.startsWith('--'))
 
 /** A peer that needs no store, or one of its own with the given persistence. */
 export async function startPeer(name, { redisArgs = null, args = [], path: callPath } = {}) {
@@ -84,7 +87,7 @@ export async function startServiceOn(env, config, { durability = 'primary', auth
   writeFileSync(file, JSON.stringify({ ...config, ...serviceConfig(auth ? key : null, durability) }))
   const port = await freePort()
   const place = { HOST: '127.0.0.1', PORT: String(port), CONFIG_FILE: file, DATA_DIR: folder, LOG_LEVEL: 'info' }
-  const server = startProcess([process.execPath, serviceMain], {
+  const server = startProcess([process.execPath, ...nodeFlags, serviceMain], {
     env: { ...place, PROCESSES: String(processes), ...env, NODE_ENV: 'production' },
     cwd: folder,
   })

@@ -105,7 +105,14 @@ t.test('everything the Dockerfile copies exists and passes .dockerignore', async
 
 t.test('the image runs the build as another user than root', async (t) => {
   t.same(instructions('USER'), ['node'])
-  t.same(JSON.parse(instructions('CMD')[0]!), ['node', '--enable-source-maps', 'dist/src/main.js'])
+  const command = JSON.parse(instructions('CMD')[0]!) as string[]
+  t.same([command[0], command.at(-1)], ['node', 'dist/src/main.js'])
+  t.ok(command.includes('--enable-source-maps'))
+  const { start, up } = (JSON.parse(readFileSync('package.json', 'utf8')) as { scripts: Record<string, string> })
+    .scripts
+  const memory = (words: string[]) => words.filter((word) => word.startsWith('--max-'))
+  t.equal(memory(command).length, 2)
+  for (const script of [start, up]) t.same(memory(script!.split(' ')), memory(command), 'the same bounds of memory')
 })
 
 t.test('the health check of the image tells a live service from a sick and an absent one', async (t) => {
