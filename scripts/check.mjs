@@ -42,8 +42,9 @@ async function main(wanted) {
   const chosen = wanted.length === 0 ? parts : parts.filter((name) => wanted.includes(name))
   const results = await runChecks(chosen.filter((name) => name in checks))
   if (chosen.includes('build')) results.push(await runPart('build', runBuild))
-  if (chosen.includes('test')) results.push(await runPart('test', runTests))
-  if (chosen.includes('seeded')) results.push(await runPart('seeded', checkSeeded))
+  const tests = chosen.includes('test') ? await runPart('test', runTests) : undefined
+  if (tests) results.push(tests)
+  if (chosen.includes('seeded')) results.push(await runPart('seeded', () => checkSeeded(tests?.failed === 0)))
   const sum = (of) => results.reduce((total, result) => total + result[of], 0)
   const skipped = sum('skipped') > 0 ? `, ${sum('skipped')} skipped` : ''
   process.stdout.write(`${sum('passed')} passed, ${sum('failed')} failed${skipped}\n`)
@@ -110,9 +111,9 @@ async function runTests() {
 }
 
 /** The checks are checked: what each seeded bug breaks must be noticed. */
-async function checkSeeded() {
+async function checkSeeded(testsPassed) {
   const lines = []
-  const { passed, failed, caught, slowest } = await runSeeded([], (line) => lines.push(line))
+  const { passed, failed, caught, slowest } = await runSeeded([], (line) => lines.push(line), testsPassed)
   const note = `${caught} bugs caught, each within ${slowest.toFixed(1)} s; ${failed} failed`
   return { passed, failed, skipped: 0, note, output: lines.join('\n') }
 }

@@ -422,7 +422,7 @@ t.test("attempts: the effect type's, else the job type's, else retry.max_attempt
 /** Runs a command line program from its source, without any setting of this shell. */
 function run(program: string, parameters: string[], env: Environment = {}) {
   const { PATH } = process.env
-  const compiler = process.execArgv.filter((option) => option.includes('@swc-node/register'))
+  const compiler = process.execArgv.filter((option) => option.includes('typescript.mjs'))
   return spawnSync(process.execPath, [...compiler, `src/${program}.ts`, ...parameters], {
     ...{ encoding: 'utf8', env: { PATH, ...env } },
   })
