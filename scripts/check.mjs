@@ -14,17 +14,20 @@ const coverageFloor = 95
 const coverageSummary = '.tap/report/coverage-summary.json'
 const tapOutput = '.tap/check.tap'
 
-/** Two at a time; then the build and the tests, which need the processors for themselves. */
+/** Two at a time; then the tests, which need the build, and the processors for themselves. */
 const sideBySide = 2
 const checks = {
-  types: ['tsc', '--noEmit', '-p', 'tsconfig.json'],
   lint: ['eslint', '--max-warnings', '0', '.'],
+  types: ['tsc', '--noEmit', '-p', 'tsconfig.json'],
+  build: ['tsc', '-p', 'tsconfig.build.json'],
   format: ['prettier', '--check', '--log-level', 'warn', '.'],
   dead: ['knip', '--no-config-hints'],
   imports: ['depcruise', '--config', '.dependency-cruiser.cjs', 'src', 'routes', 'test', 'scripts', 'bench'],
   lua: ['luacheck', '--no-color', '--quiet', 'lua'],
 }
-const parts = [...Object.keys(checks), 'build', 'test', 'seeded']
+/** An old dist/ could keep a module alive that no longer exists. */
+const before = { build: () => rmSync('dist', { recursive: true, force: true }) }
+const parts = [...Object.keys(checks), 'test', 'seeded']
 
 const root = path.dirname(import.meta.dirname)
 const environment = {
@@ -41,7 +44,6 @@ async function main(wanted) {
   }
   const chosen = wanted.length === 0 ? parts : parts.filter((name) => wanted.includes(name))
   const results = await runChecks(chosen.filter((name) => name in checks))
-  if (chosen.includes('build')) results.push(await runPart('build', runBuild))
   const tests = chosen.includes('test') ? await runPart('test', runTests) : undefined
   if (tests) results.push(tests)
   if (chosen.includes('seeded')) results.push(await runPart('seeded', () => checkSeeded(tests?.failed === 0)))
@@ -56,6 +58,7 @@ async function runChecks(names) {
   const results = []
   const worker = async () => {
     for (let name = waiting.shift(); name; name = waiting.shift()) {
+      before[name]?.()
       const command = checks[name]
       results.push(await runPart(name, async () => oneCheck(await run(command))))
     }
@@ -81,12 +84,6 @@ const oneCheck = ({ code, stdout, stderr }) => ({
   skipped: 0,
   output: `${stdout}${stderr}`,
 })
-
-/** An old dist/ could keep a module alive that no longer exists. */
-async function runBuild() {
-  rmSync('dist', { recursive: true, force: true })
-  return oneCheck(await run(['tsc', '-p', 'tsconfig.build.json']))
-}
 
 /** An empty run of tap ends with 0, and a run that dies early prints no failure: both are failures here. */
 async function runTests() {

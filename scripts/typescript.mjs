@@ -1,25 +1,52 @@
 /**
  * `node --import ./scripts/typescript.mjs`: reads TypeScript, as the tests run it. swc leaves the types out; its own loader
  * for Node loads the whole compiler to read one file of settings, which takes every process of every test half a second.
+ * What has been compiled is kept in .tap/typescript, by its text.
  */
+import { hash } from 'node:crypto'
+import { mkdir, readFile, rename, writeFile } from 'node:fs/promises'
 import { register } from 'node:module'
-import { readFile } from 'node:fs/promises'
+import path from 'node:path'
 import { fileURLToPath } from 'node:url'
-import { isMainThread } from 'node:worker_threads'
-import { transform } from '@swc/core'
+import { isMainThread, threadId } from 'node:worker_threads'
 
+const folder = path.join(path.dirname(import.meta.dirname), '.tap/typescript')
 const options = {
   jsc: { parser: { syntax: 'typescript' }, target: 'es2023' },
   module: { type: 'es6' },
   ...{ sourceMaps: 'inline', inlineSourcesContent: true, swcrc: false, configFile: false },
 }
 
+async function compile(filename, text) {
+  const { transform } = await import('@swc/core')
+  const { code } = await transform(text, { ...options, filename })
+  return code
+}
+
+/** Several processes may compile the same file: each puts a whole one in its place. */
+async function keep(file, code) {
+  const mine = `${file}.${process.pid}.${threadId}`
+  await mkdir(folder, { recursive: true })
+  await writeFile(mine, code)
+  await rename(mine, file)
+}
+
+async function compiled(filename) {
+  const text = await readFile(filename, 'utf8')
+  const file = path.join(folder, hash('sha256', JSON.stringify([filename, text, options])))
+  try {
+    return await readFile(file, 'utf8')
+  } catch {
+    const code = await compile(filename, text)
+    await keep(file, code)
+    return code
+  }
+}
+
 /** Called by Node on a thread of its own. */
 export async function load(url, context, next) {
   if (!url.startsWith('file:') || !url.endsWith('.ts') || url.includes('/node_modules/')) return next(url, context)
-  const filename = fileURLToPath(url)
-  const { code } = await transform(await readFile(filename, 'utf8'), { ...options, filename })
-  return { format: 'module', source: code, shortCircuit: true }
+  return { format: 'module', source: await compiled(fileURLToPath(url)), shortCircuit: true }
 }
 
 if (isMainThread) {
