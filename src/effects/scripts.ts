@@ -298,7 +298,7 @@ export const effectDue = defineScript({
   name: 'effect-due',
   flags: ['no-writes'],
   keys: 'many',
-  args: ['count'],
+  args: ['count', 'skip'],
   decode: ([, , effectIds]): string[] => effectIds as string[],
 })
 

@@ -16,12 +16,16 @@ export type Sweep = {
   stop: () => Promise<void>
 }
 
-/** Effects whose lease is over, the first of each index. In a Cluster each bucket may lie on another server. */
-async function silentHolders({ store, keys }: Context, namespace: string): Promise<string[]> {
+/**
+ * Indexes that are looked at together. `skip`: so many that stand first in them are alive, as was found in the last rounds: a
+ * step of the clock makes leases seem over that are not, and others must not wait behind them.
+ */
+type Group = { indexes: string[]; skip: number }
+
+/** In a Cluster each bucket may lie on another server. */
+function groupsOf({ store, keys }: Context, namespace: string): Group[] {
   const indexes = keys.allInflight(namespace)
-  const groups = store.clustered ? indexes.map((index) => [index]) : [indexes]
-  const look = (group: string[]) => store.run(effectDue, group, { count: limits.sweepBatchMax })
-  return whatAnswered(await Promise.allSettled(groups.map(look))).flat()
+  return (store.clustered ? indexes.map((index) => [index]) : [indexes]).map((group) => ({ indexes: group, skip: 0 }))
 }
 
 /** What came of those that were answered: one shard's trouble leaves no holder of another one unnoticed. */
@@ -32,6 +36,34 @@ function whatAnswered<T>(looks: readonly PromiseSettledResult<T>[]): T[] {
   return answered
 }
 
+/** What came of one whose lease seems to be over. */
+async function settle(
+  { store, keys, tellUncertain }: Context,
+  namespace: string,
+  effectId: string,
+): Promise<'settled' | 'alive' | 'gone'> {
+  const parts = parseEffectId(effectId)
+  if (!parts) return 'gone'
+  const { effect, inflight } = keys.effect(namespace, parts.bucket, effectId)
+  const reply = await store.run(effectExpire, [effect, inflight], { effect_id: effectId, ...leaseClock })
+  if (reply.status !== 'expired') return reply.status === 'current' ? 'alive' : 'gone'
+  if (reply.record.state === 'uncertain') {
+    const subject = { namespace, effectId, nowMs: reply.nowUs / 1000 }
+    tellUncertain(subject, reply.record, 'lease_expired')
+  }
+  return 'settled'
+}
+
+/** Effects whose lease seems to be over, and what came of them. Answers how many were settled. */
+async function sweepGroup(context: Context, namespace: string, group: Group): Promise<number> {
+  const { indexes, skip } = group
+  const due = await context.store.run(effectDue, indexes, { count: limits.sweepBatchMax, skip })
+  const outcomes = whatAnswered(await Promise.allSettled(due.map((effectId) => settle(context, namespace, effectId))))
+  const alive = outcomes.filter((outcome) => outcome === 'alive').length
+  group.skip = due.length < limits.sweepBatchMax ? 0 : skip + alive
+  return outcomes.filter((outcome) => outcome === 'settled').length
+}
+
 export function createSweep(context: Context, namespaces: readonly string[], log: Logger): Sweep {
   const { store, keys } = context
   const holder = randomUUID()
@@ -39,26 +71,14 @@ export function createSweep(context: Context, namespaces: readonly string[], log
   let timer: NodeJS.Timeout | undefined
   let running: Promise<unknown> = Promise.resolve()
 
-  async function settle(namespace: string, effectId: string): Promise<boolean> {
-    const parts = parseEffectId(effectId)
-    if (!parts) return false
-    const { effect, inflight } = keys.effect(namespace, parts.bucket, effectId)
-    const reply = await store.run(effectExpire, [effect, inflight], { effect_id: effectId, ...leaseClock })
-    if (reply.status !== 'expired') return false
-    if (reply.record.state === 'uncertain') {
-      const subject = { namespace, effectId, nowMs: reply.nowUs / 1000 }
-      context.tellUncertain(subject, reply.record, 'lease_expired')
-    }
-    return true
-  }
+  const groups = new Map(namespaces.map((namespace) => [namespace, groupsOf(context, namespace)]))
 
   async function sweepNamespace(namespace: string): Promise<number> {
     const lease = { holder, lease_ms: limits.sweepLeaseMs }
     const { held } = await store.run(leaseHold, [keys.sweepLease(namespace)], lease)
     if (!held) return 0
-    const due = await silentHolders(context, namespace)
-    const settled = await Promise.allSettled(due.map((effectId) => settle(namespace, effectId)))
-    return whatAnswered(settled).filter(Boolean).length
+    const sweeps = (groups.get(namespace) ?? []).map((group) => sweepGroup(context, namespace, group))
+    return whatAnswered(await Promise.allSettled(sweeps)).reduce((sum, settled) => sum + settled, 0)
   }
 
   async function once(): Promise<number> {

@@ -8,6 +8,7 @@ import { startApp, type TestApp } from '../helpers/app.ts'
 import { effectCalls, newEffect } from '../helpers/effects.ts'
 import { patient } from '../helpers/patient.ts'
 import { type RedisServer, startRedis, waitFor } from '../helpers/redis-server.ts'
+import { limits } from '../../src/limits.ts'
 
 type Scene = TestApp & ReturnType<typeof effectCalls>
 
@@ -71,6 +72,21 @@ t.test('a lease has its real time, and ends then; one that is set after the step
   if (performance.now() - atMs < 3500) t.notOk(await uncertain(before.effect_id), 'the older one is alive')
   await waitFor(() => uncertain(before.effect_id), 20_000)
   t.ok(performance.now() - atMs >= 3900, 'not before its time')
+})
+
+t.test('many leases that seem to be over hide none that is', async (t) => {
+  const redis = await startRedis(t)
+  const at = await serve(t, redis)
+  const many = Array.from({ length: 4 * limits.sweepBatchMax }, () => newEffect())
+  for (let from = 0; from < many.length; from += 100) {
+    await Promise.all(many.slice(from, from + 100).map((effect) => at.hold(effect, { lease_seconds: 600 })))
+  }
+  await at.moveClock(3000)
+  await waitFor(() => steps(at).length === 1)
+  const silent = await Promise.all(Array.from({ length: 8 }, () => at.hold(newEffect(), { lease_seconds: 0.2 })))
+  const told = () => at.events.flatMap((event) => (event.event === 'effect.uncertain' ? [event.effect_id] : []))
+  await waitFor(() => told().length >= silent.length, 15_000)
+  t.same(new Set(told()), new Set(silent.map(({ effect_id }) => effect_id)))
 })
 
 t.test('a step back and forth is no step for who was there before', async (t) => {
