@@ -7,6 +7,7 @@ export const limits = {
   batchBodyBytesMax: 20 * 1024 * 1024,
   batchOperationsMax: 256,
   batchUnderWayMax: 512,
+  batchTurnMs: 250,
   jsonDepthMax: 32,
   requestIdCharsMax: 128,
   pageDefault: 50,
@@ -192,6 +193,7 @@ export const limits = {
 assert(limits.storeDeadlineMs < limits.handlerDeadlineMs)
 assert(limits.handlerDeadlineMs < limits.requestDeadlineMs)
 assert(limits.batchAnswerMs < limits.handlerDeadlineMs, 'what is in time is told')
+assert(limits.batchTurnMs < limits.batchBeginMs, 'every call has its turn in time')
 assert(
   limits.batchBeginMs + limits.claimGrantMs <= limits.batchAnswerMs,
   'whoever sent a claim waits when it is granted',

@@ -11,7 +11,8 @@ const tookTooLong = (): Problem =>
   storeUnavailable('outcome_unknown', 'The operation took too long: send it again; do not execute.')
 
 /** Its answer could come too late, and whatever it did would be done behind the caller's back. */
-const notBegun = (): Problem => storeUnavailable('busy', 'The operations before it took too long: it has not begun.')
+const notBegun = (): Problem =>
+  storeUnavailable('busy', 'The operations before it on this effect took too long: it has not begun.')
 
 /**
  * Begins all of them in this turn of the event loop, but for those that follow another one on the same effect, whatever
@@ -63,7 +64,7 @@ function runAll<Answer>(
 /**
  * Runs the operations of calls, `limits.batchUnderWayMax` of them at a time or those of one call, the others when it is their
  * turn: what is under way is in memory, and thousands of operations at once cost the collector of garbage a third of the
- * processor. Whose turn has not come when none may begin any more is answered without it.
+ * processor. After `limits.batchTurnMs` a call begins anyway: those before it may be waiting for a replica that it does not need.
  */
 export function createBatches() {
   const waiting = new Set<{ count: number; begin: () => void }>()
@@ -76,17 +77,16 @@ export function createBatches() {
     }
   }
 
-  /** Resolves to how many were admitted: all of them, or none in time. */
-  function turn(count: number): Promise<number> {
+  function turn(count: number): Promise<void> {
     return new Promise((resolve) => {
-      const leave = (admitted: number): void => {
+      const begin = (): void => {
         clearTimeout(timer)
         waiting.delete(entry)
-        underWay += admitted
-        resolve(admitted)
+        underWay += count
+        resolve()
       }
-      const entry = { count, begin: () => leave(count) }
-      const timer = setTimeout(leave, limits.batchBeginMs + 1, 0)
+      const entry = { count, begin }
+      const timer = setTimeout(begin, limits.batchTurnMs)
       waiting.add(entry)
       admit()
     })
@@ -98,11 +98,11 @@ export function createBatches() {
     make: () => readonly BatchOperation<Answer>[],
   ): Promise<PromiseSettledResult<Answer>[]> {
     const startMs = performance.now()
-    const admitted = await turn(count)
+    await turn(count)
     try {
       return await runAll(make(), startMs)
     } finally {
-      underWay -= admitted
+      underWay -= count
       admit()
     }
   }
