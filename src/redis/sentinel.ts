@@ -1,6 +1,7 @@
 /**
  * The client library's way to the primary that Sentinels name, and the connections over which they tell of a failover. It
- * listens to no error of those, and prints each to the console.
+ * listens to no error of those, and prints each to the console; and it subscribes anew after each reconnect without
+ * catching what becomes of that.
  */
 import {
   type Redis,
@@ -23,6 +24,17 @@ function tellOnce(connection: Redis, name: string, tell: (error: Error) => void)
   })
 }
 
+function catchSubscribing(connection: Redis): void {
+  const subscribe = connection.subscribe.bind(connection)
+  Object.assign(connection, {
+    subscribe: (...channels: string[]) => {
+      const subscribed = subscribe(...channels)
+      subscribed.catch(() => undefined)
+      return subscribed
+    },
+  })
+}
+
 export function sentinelConnector(tell: (error: Error) => void) {
   return class extends SentinelConnector {
     constructor(options: unknown) {
@@ -32,7 +44,10 @@ export function sentinelConnector(tell: (error: Error) => void) {
       const dial = own.connectToSentinel.bind(this)
       own.connectToSentinel = (sentinel, further) => {
         const connection = dial(sentinel, further)
-        if (further) tellOnce(connection, `${sentinel.host}:${sentinel.port}`, tell)
+        if (further) {
+          tellOnce(connection, `${sentinel.host}:${sentinel.port}`, tell)
+          catchSubscribing(connection)
+        }
         return connection
       }
     }

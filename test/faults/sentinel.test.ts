@@ -124,3 +124,25 @@ t.test('cut off with the old primary: nothing replicated is granted, nothing at 
   await recovered(t, at)
   t.match(await at.claim(lost), { status: 409, body: { code: 'effect-in-progress' } })
 })
+
+t.test(
+  'a primary is lost while a Sentinel is asked to tell of failovers again: nothing is left uncaught',
+  async (t) => {
+    const sentinel = await startSentinel(t)
+    const proxy = await startProxy(t, sentinel.sentinels[0]!.port)
+    let asked = 0
+    proxy.watch = (piece, _passage, direction) => {
+      if (direction === 'replies' || !/subscribe/i.test(piece.toString('latin1'))) return piece
+      asked += 1
+      return asked === 2 ? undefined : piece
+    }
+    const place = { ...sentinel.place, sentinels: [{ host: '127.0.0.1', port: proxy.port }] }
+    const at = await startScene(t, { place, config })
+    await waitFor(() => asked > 0)
+    proxy.reset()
+    await waitFor(() => asked > 1, 10_000)
+    await redisCli(sentinel.servers[0]!.port, 'CLIENT', 'KILL', 'TYPE', 'normal')
+    await waitFor(() => asked > 2, 10_000)
+    await recovered(t, at)
+  },
+)
