@@ -70,19 +70,18 @@ export function createSweep(context: Context, namespaces: readonly string[], log
   let stopped = false
   let timer: NodeJS.Timeout | undefined
   let running: Promise<unknown> = Promise.resolve()
+  const places = namespaces.map((namespace) => ({ namespace, groups: groupsOf(context, namespace) }))
 
-  const groups = new Map(namespaces.map((namespace) => [namespace, groupsOf(context, namespace)]))
-
-  async function sweepNamespace(namespace: string): Promise<number> {
+  async function sweepNamespace({ namespace, groups }: (typeof places)[number]): Promise<number> {
     const lease = { holder, lease_ms: limits.sweepLeaseMs }
     const { held } = await store.run(leaseHold, [keys.sweepLease(namespace)], lease)
     if (!held) return 0
-    const sweeps = (groups.get(namespace) ?? []).map((group) => sweepGroup(context, namespace, group))
+    const sweeps = groups.map((group) => sweepGroup(context, namespace, group))
     return whatAnswered(await Promise.allSettled(sweeps)).reduce((sum, settled) => sum + settled, 0)
   }
 
   async function once(): Promise<number> {
-    const counts = await Promise.all(namespaces.map(sweepNamespace))
+    const counts = await Promise.all(places.map(sweepNamespace))
     return counts.reduce((total, count) => total + count, 0)
   }
 

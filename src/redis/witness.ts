@@ -152,8 +152,10 @@ function createKnowledge({ clock, graceMs, process, node, told }: WitnessOptions
       if (graceMs === 0 || known === undefined) return undefined
       if (known.record.resetUs > 0) return { cause: 'reset', leftMs: Infinity }
       const { replicas } = known.record
-      const doubtful = lossyChanges.filter((change) => canBeLost(change, replicas, durability))
-      const endsMs = Math.max(...doubtful.map((change) => graceEndsMs[change]))
+      let endsMs = -Infinity
+      for (const change of lossyChanges) {
+        if (canBeLost(change, replicas, durability)) endsMs = Math.max(endsMs, graceEndsMs[change])
+      }
       const leftMs = endsMs - performance.now()
       return leftMs > 0 ? { cause: 'changed', leftMs } : undefined
     },
