@@ -5,7 +5,7 @@
 import { spawn } from 'node:child_process'
 import { existsSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
 import path from 'node:path'
-import typescript from 'typescript'
+import { compileText } from './compile.mjs'
 import { runSeeded } from './seeded.mjs'
 import { readTap } from './tap-results.mjs'
 
@@ -140,9 +140,9 @@ const typescriptFiles = (folder) =>
 
 function linesToRun(file) {
   const text = readFileSync(file, 'utf8')
-  const compilerOptions = { module: typescript.ModuleKind.ESNext, verbatimModuleSyntax: true, removeComments: true }
-  const { outputText } = typescript.transpileModule(text, { compilerOptions })
-  return outputText.trim() === 'export {};' ? 0 : text.trimEnd().split('\n').length
+  const code = compileText(text).replace(/\/\*[^]*?\*\/|\/\/.*$/gm, '')
+  // The mark of a module is all that is left of types.
+  return /^\s*(export \{\s*\};)?\s*$/.test(code) ? 0 : text.trimEnd().split('\n').length
 }
 
 /** Runs a program of node_modules/.bin or of the system to its end. It never rejects: a missing program is a result. */

@@ -1,18 +1,19 @@
-/** TypeScript as programs outside the tests run it: compiled into a folder of this run. */
+/** TypeScript as JavaScript: of one file, or all of it in a folder of this run, for programs outside the tests. */
 import { mkdirSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
 import path from 'node:path'
-import typescript from 'typescript'
+import { transformSync } from '@swc/core'
 
 export const root = path.dirname(import.meta.dirname)
-const compilerOptions = {
-  target: typescript.ScriptTarget.ES2023,
-  module: typescript.ModuleKind.ESNext,
-  verbatimModuleSyntax: true,
-  rewriteRelativeImportExtensions: true,
-}
+const jsc = { parser: { syntax: 'typescript' }, target: 'es2023' }
+const options = { jsc, module: { type: 'es6' }, swcrc: false, configFile: false }
 
-/** The JavaScript of a TypeScript file's text. */
-export const compileText = (text) => typescript.transpileModule(text, { compilerOptions }).outputText
+/** The JavaScript of a TypeScript file's text; it imports the JavaScript of the others. */
+export const compileText = (text) =>
+  transformSync(text, { ...options, jsc: { ...jsc, rewriteRelativeImportExtensions: true } }).code
+
+/** The same in the place of the file `filename`, with its source map: the others are imported by their own names. */
+export const compileInPlace = (text, filename) =>
+  transformSync(text, { ...options, filename, sourceMaps: 'inline', inlineSourcesContent: true }).code
 
 function compile(folder, from) {
   for (const name of readdirSync(path.join(root, from), { recursive: true })) {

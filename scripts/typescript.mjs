@@ -1,27 +1,19 @@
 /**
  * `node --import ./scripts/typescript.mjs`: reads TypeScript, as the tests run it. swc leaves the types out; its own loader
  * for Node loads the whole compiler to read one file of settings, which takes every process of every test half a second.
- * What has been compiled is kept in .tap/typescript, by its text.
+ * What has been compiled is kept in .tap/typescript, by its text and the compiler's.
  */
 import { hash } from 'node:crypto'
+import { readFileSync } from 'node:fs'
 import { mkdir, readFile, rename, writeFile } from 'node:fs/promises'
 import { register } from 'node:module'
 import path from 'node:path'
 import { fileURLToPath } from 'node:url'
 import { isMainThread, threadId } from 'node:worker_threads'
 
-const folder = path.join(path.dirname(import.meta.dirname), '.tap/typescript')
-const options = {
-  jsc: { parser: { syntax: 'typescript' }, target: 'es2023' },
-  module: { type: 'es6' },
-  ...{ sourceMaps: 'inline', inlineSourcesContent: true, swcrc: false, configFile: false },
-}
-
-async function compile(filename, text) {
-  const { transform } = await import('@swc/core')
-  const { code } = await transform(text, { ...options, filename })
-  return code
-}
+const compiler = path.join(import.meta.dirname, 'compile.mjs')
+const compilerText = readFileSync(compiler, 'utf8')
+const folder = path.join(import.meta.dirname, '../.tap/typescript')
 
 /** Several processes may compile the same file: each puts a whole one in its place. */
 async function keep(file, code) {
@@ -33,11 +25,12 @@ async function keep(file, code) {
 
 async function compiled(filename) {
   const text = await readFile(filename, 'utf8')
-  const file = path.join(folder, hash('sha256', JSON.stringify([filename, text, options])))
+  const file = path.join(folder, hash('sha256', JSON.stringify([filename, text, compilerText])))
   try {
     return await readFile(file, 'utf8')
   } catch {
-    const code = await compile(filename, text)
+    const { compileInPlace } = await import(compiler)
+    const code = compileInPlace(text, filename)
     await keep(file, code)
     return code
   }
