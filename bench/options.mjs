@@ -5,7 +5,7 @@ const full = {
   rounds: 5,
   seconds: 2,
   warmupSeconds: 0.4,
-  minutes: 14,
+  minutes: 15,
   connections: 50,
   bytesEffects: 200_000,
   memoryEffects: 1_000_000,
@@ -17,6 +17,9 @@ const full = {
   loads: [500, 1000, 2000, 4000, 6000, 8000, 10_000, 12_000, 14_000],
   jobTypes: [1, 10, 1000],
   replicas: [1, 2, 4],
+  processShare: 0.35,
+  processWarmupSeconds: 6,
+  processWindows: 15,
 }
 
 /** Only to see that everything runs: its figures say nothing. */
@@ -33,6 +36,8 @@ const quick = {
   growthWindows: 1,
   sweepEffects: 2000,
   sweepSeconds: 5,
+  processWarmupSeconds: 0.5,
+  processWindows: 1,
   loads: [100, 400],
 }
 

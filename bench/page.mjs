@@ -80,6 +80,7 @@ export function writePage(results, folder) {
     memory: tables.memoryTable(results),
     effects: tables.effectsTable(results),
     'job-types': tables.jobTypesTable(results),
+    processes: tables.processesTable(results),
     replicas: tables.replicasTable(results) + picture(results, folder, replicasPlot),
     sweep: tables.sweepTable(results),
   }

@@ -10,6 +10,7 @@ import { writePage } from './page.mjs'
 import { Pool } from './pool.mjs'
 import { growthOfEffects, growthOfJobTypes, growthOfReplicas, sweepOfMany } from './sections/growth.mjs'
 import { fewConnections, offeredLoads } from './sections/latency.mjs'
+import { effectsByProcesses } from './sections/processes.mjs'
 import { runRounds } from './sections/rounds.mjs'
 import { bytesPerEffect, memoryOfWaiters, memoryOverEffects } from './sections/storage.mjs'
 import { figure } from './tables.mjs'
@@ -23,6 +24,7 @@ const ownParts = {
   bytes: bytesPerEffect,
   memory: memoryOverEffects,
   waiters: memoryOfWaiters,
+  processes: effectsByProcesses,
   replicas: growthOfReplicas,
   'job-types': growthOfJobTypes,
   sweep: sweepOfMany,

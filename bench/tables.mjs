@@ -193,6 +193,15 @@ export const effectsTable = (results) =>
 export const jobTypesTable = (results) =>
   ofPart(results, 'job-types', (rows) => growthTable('job types', 'jobTypes', rows))
 
+export const processesTable = (results) =>
+  ofPart(results, 'processes', ({ share, windows }) =>
+    growthTable(
+      `processes, each with ${share} of a processor`,
+      'processes',
+      Object.entries(windows).map(([processes, taken]) => ({ processes: Number(processes), ...spreadOfAll(taken) })),
+    ),
+  )
+
 export const replicasTable = (results) =>
   ofPart(results, 'replicas', (rows) => growthTable('replicas', 'replicas', rows))
 
