@@ -20,15 +20,23 @@ export type ListRequest = {
 /** Where a page begins: in a bucket, after the entry with this score and id. */
 type Position = { bucket: number; score: string; id: string }
 
+/** Scores are whole milliseconds, written as Redis takes them. */
+const scorePattern = /^(-inf|\d{1,16})$/
+
+function isPosition([bucket, score, id]: unknown[]): boolean {
+  const inRange = Number.isInteger(bucket) && (bucket as number) >= 0 && (bucket as number) < limits.buckets
+  return inRange && typeof score === 'string' && scorePattern.test(score) && typeof id === 'string' && id.length < 200
+}
+
 const writeCursor = ({ bucket, score, id }: Position): string =>
   Buffer.from(JSON.stringify([bucket, score, id])).toString('base64url')
 
 function readCursor(cursor: string | undefined): Position {
   if (cursor === undefined) return { bucket: 0, score: '-inf', id: '' }
   try {
-    const [bucket, score, id] = JSON.parse(Buffer.from(cursor, 'base64url').toString()) as unknown[]
-    const sane = Number.isInteger(bucket) && typeof score === 'string' && /^(-inf|[0-9.e+]{1,32})$/.test(score)
-    if (sane && typeof id === 'string' && id.length < 200) return { bucket: bucket as number, score, id }
+    const parts = JSON.parse(Buffer.from(cursor, 'base64url').toString()) as unknown[]
+    const [bucket, score, id] = parts as [number, string, string]
+    if (isPosition(parts)) return { bucket, score, id }
   } catch {
     // Falls through to the refusal.
   }

@@ -346,6 +346,10 @@ t.test('the list shows what is in progress and uncertain, and filters it', async
   t.same(await ids('?state=in_progress'), new Set([]))
   for (const query of ['?state=completed', '?limit=0', '?limit=501', '?limit=x', '?cursor=x', '?cursor=', '?stat=x'])
     t.equal((await list(query)).status, 400, query)
+  for (const position of [[-1e9, '-inf', ''], [256, '-inf', ''], [0.5, '-inf', ''], [0, 'e+e', 'x'], [0, '1', 1], {}]) {
+    const forged = Buffer.from(JSON.stringify(position)).toString('base64url')
+    t.equal((await list(`?cursor=${forged}`)).status, 400, JSON.stringify(position))
+  }
   const elsewhere = await startApp(t)
   t.notOk((await elsewhere.call('GET', '/api/v1/effects?limit=500')).text.includes(a), 'not in another namespace')
 })
