@@ -238,19 +238,32 @@ function prepare(claiming: Claiming) {
 type Send = ReturnType<typeof prepare>
 type Meeting = { reply: ClaimReply; refused?: BreakerRefusal }
 
-/** A half-open breaker: takes a permit once the effect is known to be claimable, and gives it back if the grant fails. */
+/**
+ * A half-open breaker: takes a permit once the effect is known to be claimable, and gives it back if the grant fails. Until
+ * then it has a name of its own: of two who claim one effect at a time, the loser would give back the winner's.
+ */
 async function askBreaker({ context, namespace, located, request, policy }: Claiming, jobType: string, send: Send) {
   const { jobs } = context
   const reply = await send(true)
   if (reply.status !== 'gated') return { reply }
   const { probe_id } = request
   const lease_ms = milliseconds(request.lease_seconds ?? policy.lease_seconds)
-  const asked = { permit: located.effectId, lease_ms, ...(probe_id === undefined ? {} : { probe_id }) }
-  const permit = await jobs.take(namespace, jobType, asked)
-  if (!permit.allowed) return { reply, refused: permit.refusal }
-  const granted = await send(false)
-  if (!grants.has(granted.status)) await jobs.giveBack(namespace, jobType, located.effectId)
-  return { reply: granted }
+  const permit = nonce()
+  const taken = await jobs.take(namespace, jobType, {
+    permit,
+    lease_ms,
+    ...(probe_id === undefined ? {} : { probe_id }),
+  })
+  if (!taken.allowed) return { reply, refused: taken.refusal }
+  let granted = false
+  try {
+    const claimed = await send(false)
+    granted = grants.has(claimed.status)
+    return { reply: claimed }
+  } finally {
+    if (granted) await jobs.keep(namespace, jobType, { permit: located.effectId, lease_ms, probe_id: permit })
+    else await jobs.giveBack(namespace, jobType, permit)
+  }
 }
 
 /** Sends the claim past its breaker: a closed one costs no further round trip. */

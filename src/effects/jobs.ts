@@ -20,6 +20,9 @@ export type BreakerRefusal = {
 /** `begun_us`: when the attempt was granted, Redis's microseconds; one from before an opening moves nothing. */
 type JobReport = { permit: string; event_id: string; begun_us: number }
 
+/** `probe_id`: the permit of an earlier check, which becomes this one. */
+type PermitRequest = { permit: string; probe_id?: string; lease_ms: number }
+
 /** The breakers, as effects need them; src/services.ts passes it. */
 export type BreakerGate = {
   /** No round trip for a job type that this process knows. `ask`: half-open, so a permit must be taken. */
@@ -30,7 +33,7 @@ export type BreakerGate = {
   take: (
     namespace: string,
     jobType: string,
-    permit: { permit: string; probe_id?: string; lease_ms: number },
+    permit: PermitRequest,
   ) => Promise<{ allowed: true } | { allowed: false; refusal: BreakerRefusal }>
   giveBack: (namespace: string, jobType: string, permit: string) => Promise<void>
   extend: (namespace: string, jobType: string, permit: string, leaseMs: number) => Promise<void>
@@ -91,9 +94,9 @@ export function createJobs({ gate, record, budgetSpent, log }: JobsDependencies)
   const eventOf = ({ effectId }: Subject, { token }: EffectRecord): string => `${effectId}:${token}`
 
   return {
-    view: gate.view,
-    take: gate.take,
-    budgetSpent,
+    ...{ view: gate.view, take: gate.take, budgetSpent },
+    /** A permit that was taken for a claim becomes that of the effect. */
+    keep: (namespace: string, jobType: string, permit: PermitRequest) => quietly(gate.take(namespace, jobType, permit)),
     giveBack: (namespace: string, jobType: string, permit: string) =>
       quietly(gate.giveBack(namespace, jobType, permit)),
     blocked: (namespace: string, jobType: string, event_id: string, reason: string) =>

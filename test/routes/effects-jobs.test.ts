@@ -88,6 +88,24 @@ t.test('while half-open one claim is the probe, and its completion closes the br
   t.equal((await claim(app, { entity: other, job })).status, 201)
 })
 
+t.test(
+  'of two that claim one effect at a half-open breaker, the loser does not give back the permit of the winner',
+  async (t) => {
+    const app = await startApp(t, { config: 'retry: {circuit_breaker: {half_open_max_probes: 2}}' })
+    const [job, entity] = [unique('job'), unique('e')]
+    await override(app, job, 'open')
+    await override(app, job, 'half_open')
+    const owners = ['bot-1', 'bot-2']
+    const answers = await Promise.all(owners.map((owner) => claim(app, { entity, job, owner })))
+    t.same(answers.map(({ status }) => status).toSorted(), [201, 409])
+    t.equal((await claim(app, { entity: unique('e'), job })).status, 201, 'the loser gives back its own')
+    t.match(await claim(app, { entity: unique('e'), job }), { status: 409, body: { reason: 'no_probe_left' } })
+    const granted = answers.find(({ status }) => status === 201)
+    await report(app, 'complete', entity, granted?.body.fencing_token)
+    t.match(await breaker(app, job), { state: 'closed' })
+  },
+)
+
 t.test('a permit comes back with a release, and with the end of the lease; renew extends both', async (t) => {
   const app = await startApp(t)
   const job = unique('job')
