@@ -35,9 +35,7 @@ local lapsed = record.lease_over(r, clock_step)
 if r.history ~= '' or r.state ~= 'in_progress' or lapsed then
   record.step(r, 'completed', r.owner, '')
 end
-if not found then
-  record.settle_claim(r)
-end
+record.settle_claim(r)
 r.state, r.body, r.ended, r.entity, r.doubt, r.not_before = 'completed', result, 'complete', '', false, 0
 if found then
   r.ended = 'complete+'

@@ -30,6 +30,7 @@ do
   local STEP = '<dHBc0Hc0Hc0'
   local VERSION = 2
   local CLAIM_LENGTH = 22
+  local CLAIM_UNKNOWN = (' '):rep(CLAIM_LENGTH) -- of a grant that the store has lost: no digest is like it
   local CLAIMS_REMEMBERED = 8
   local STEPS_MAX = 20
   local UNCERTAIN_SCORE = 1e15 -- above every lease: uncertain effects stand behind those in progress
@@ -323,7 +324,7 @@ do
       r = fresh
     end
     r.state, r.token, r.attempt, r.claimed_at = 'in_progress', token, r.attempt + 1, math.floor(token / 1000)
-    r.owner, r.claim, r.doubt, r.ended, r.body, r.not_before, r.stored = '', '', false, '', '', 0, nil
+    r.owner, r.claim, r.doubt, r.ended, r.body, r.not_before, r.stored = '', CLAIM_UNKNOWN, false, '', '', 0, nil
     r.lease_expires_at = record.now(r) + r.lease_ms
     record.step(r, 'recovered', known.by, call)
     return r

@@ -2,6 +2,7 @@
  * A replica that lags is promoted: grants that were acknowledged are gone. Whoever holds one still reports what happened,
  * and the store takes it up; nothing that was settled meanwhile is changed.
  */
+import { randomUUID } from 'node:crypto'
 import t, { type Test } from 'tap'
 import { startApp, type TestApp } from '../helpers/app.ts'
 import { effectCalls, newEffect } from '../helpers/effects.ts'
@@ -127,6 +128,21 @@ t.test('with an older record: the newer grant is taken up, and the older holder 
   })
   t.match(await at.renew(lost[2]!), { status: 200, body: { recovered: true } })
   t.match((await at.renew(before[2]!)).body, { code: 'stale-token' })
+})
+
+t.test('a grant that is taken up makes nothing of an earlier claim that has ended', async (t) => {
+  const { at, part, promote } = await pair(t)
+  const [effect, claim_id] = [newEffect(), randomUUID()]
+  const first = await at.hold({ ...effect, claim_id })
+  t.equal((await at.release(first.held)).status, 200)
+  await part()
+  const lost = await hold(at, effect)
+  await promote()
+  t.match(await at.renew(lost), { status: 200, body: { recovered: true } })
+  t.equal((await at.complete({ ...lost, result: 1 })).status, 200)
+  t.match(await at.claim({ ...effect, claim_id }), { status: 409, body: { code: 'claim-ended' } })
+  t.match(await at.claim({ ...effect, claim_id, result: 2 }), { status: 409, body: { code: 'claim-ended' } })
+  t.match(await at.claim(effect), { status: 200, body: { outcome: 'completed', result: 1 } })
 })
 
 t.test('against a record that has settled otherwise: a suspected double execution', async (t) => {
