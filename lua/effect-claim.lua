@@ -5,7 +5,8 @@
 --   durability, clock_step, and true or absent: has_result; absent_refused: without a record it may have been granted by a
 --   server before; over_budget; gate: grant nothing, tell what would be granted; wait: the caller waits for the end of what
 --   is in progress)
--- Replies: status, now_us, record, noted lapsed and in_doubt — claimed, gated (no record if it is new),
+-- Replies: status, now_us, record, noted lapsed, in_doubt and deleted (of what was there only its token and past claims are
+--   known) — claimed, gated (no record if it is new),
 --   completed_now, replayed, completed_again, completed, failed, in_progress, uncertain, claim_ended, fingerprint_mismatch,
 --   exhausted, or without record: late, absent_refused, over_budget, clock_unsure
 -- Never: grants after deadline_us, or while another lease is alive, or where somebody must look first.
@@ -89,12 +90,12 @@ local function claim_known(r)
   elseif lapsed then
     record.lapse(r)
   end
+  local noted = lapsed and ',lapsed' or ''
   if r.state == 'deleted' then
     local fresh = record.new()
     fresh.token, fresh.past_claims, fresh.updated_at = r.token, r.past_claims, r.updated_at
-    r = fresh
+    r, noted = fresh, ',deleted'
   end
-  local noted = lapsed and ',lapsed' or ''
   local status = refusal(r) or (terms.gate and 'gated')
   if status then
     if lapsed then

@@ -85,6 +85,11 @@ function checkPolicy(request: ClaimRequest, policy: TypePolicy): void {
   throw invalidRequest([{ pointer: '/on_lease_expiry', message: 'this effect type does not allow reclaim' }])
 }
 
+const metadataText = ({ metadata }: ClaimRequest): string => (metadata === undefined ? '' : JSON.stringify(metadata))
+
+const leaseMs = ({ lease_seconds }: ClaimRequest, policy: TypePolicy): number =>
+  milliseconds(lease_seconds ?? policy.lease_seconds)
+
 /** The script's words that callers know by another. */
 const outcomes: Partial<Record<ClaimReply['status'], string>> = {
   completed_now: 'completed',
@@ -104,12 +109,12 @@ const restsOnWrites: ReadonlySet<ClaimReply['status']> = new Set([
 /** The script's words that give the effect to the caller. */
 const grants: ReadonlySet<ClaimReply['status']> = new Set(['claimed', 'replayed', 'completed_now', 'completed_again'])
 
-function refusal(status: string, subject: Subject, record: EffectRecord): Problem {
+function refusal(status: string, subject: Subject, record: EffectRecord, deleted = false): Problem {
   switch (status) {
     case 'fingerprint_mismatch':
       return effectProblem('fingerprint-mismatch', 'The effect is known with another fingerprint.', subject, record)
     case 'claim_ended':
-      return effectProblem('claim-ended', 'This claim_id was granted before and has ended.', subject, record)
+      return effectProblem('claim-ended', 'This claim_id was granted before.', subject, deleted ? null : record)
     case 'in_progress':
       return inProgressProblem(subject, record)
     default:
@@ -118,7 +123,7 @@ function refusal(status: string, subject: Subject, record: EffectRecord): Proble
 }
 
 /** `named`: the caller sent a claim_id; without one only this very request can have been granted before. */
-function answer(subject: Subject, { status, record }: Decided, named: boolean): ClaimAnswer {
+function answer(subject: Subject, { status, record, deleted }: Decided, named: boolean): ClaimAnswer {
   switch (status) {
     case 'claimed':
     case 'completed_now':
@@ -133,7 +138,7 @@ function answer(subject: Subject, { status, record }: Decided, named: boolean): 
       if (record.state === 'failed') return { granted: false, body: outcomeBody(subject, record, false) }
       throw refusal('uncertain', subject, record)
     default:
-      throw refusal(status, subject, record)
+      throw refusal(status, subject, record, deleted)
   }
 }
 
@@ -162,7 +167,9 @@ function tell(context: Context, subject: Subject, { record, lapsed, inDoubt, sta
  * nobody can collect it, so it is given back.
  */
 async function withdraw(context: Context, located: Located, request: ClaimRequest, reply: ClaimReply): Promise<never> {
-  if (reply.status === 'claimed' && request.claim_id === undefined) {
+  // `replayed`: the first answer was lost, and the store asked again.
+  const ours = reply.status === 'claimed' || reply.status === 'replayed'
+  if (ours && request.claim_id === undefined) {
     const args = {
       effect_id: located.effectId,
       token: reply.record.token,
@@ -182,13 +189,13 @@ async function withdraw(context: Context, located: Located, request: ClaimReques
 function argumentsOf({ context, located, request, policy, clock, startMs }: Claiming) {
   const { memory } = context
   const { effectId: effect_id, type, entity } = located
-  const { job_type, metadata, result } = request
+  const { job_type, result } = request
   const durability = context.durability(type)
   const onExpiry = request.on_lease_expiry ?? policy.on_lease_expiry
   // In shadow mode nobody waits for our word.
   const strict = onExpiry === 'hold' && policy.mode !== 'shadow'
   const terms: ClaimTerms = {
-    lease_ms: milliseconds(request.lease_seconds ?? policy.lease_seconds),
+    lease_ms: leaseMs(request, policy),
     retention_ms: milliseconds(request.retention_seconds ?? policy.retention_seconds),
     policy: onExpiry,
     max_attempts: context.maxAttempts(type, job_type ?? null),
@@ -208,7 +215,7 @@ function argumentsOf({ context, located, request, policy, clock, startMs }: Clai
     owner: request.owner,
     claim: request.claim_id === undefined ? nonce() : digest(request.owner, request.claim_id),
     fingerprint: fingerprintArgument(request),
-    metadata: metadata === undefined ? '' : JSON.stringify(metadata),
+    metadata: metadataText(request),
     entity: entity === undefined ? '' : JSON.stringify(entity),
     result: result?.text ?? '',
     terms: (witness: Witness) =>
@@ -247,7 +254,7 @@ async function askBreaker({ context, namespace, located, request, policy }: Clai
   const reply = await send(true)
   if (reply.status !== 'gated') return { reply }
   const { probe_id } = request
-  const lease_ms = milliseconds(request.lease_seconds ?? policy.lease_seconds)
+  const lease_ms = leaseMs(request, policy)
   const permit = nonce()
   const taken = await jobs.take(namespace, jobType, {
     permit,
@@ -319,7 +326,8 @@ export async function claim(context: Context, namespace: string, request: ClaimR
   tell(context, subject, reply)
   if (grants.has(reply.status)) context.jobs.granted(subject, reply.record)
   else if (policy.mode === 'shadow') {
-    return { granted: true, body: shadowBody(subject, reply.record, outcomeOf(reply)) }
+    const asked = { leaseMs: leaseMs(request, policy), metadata: metadataText(request) }
+    return { granted: true, body: shadowBody(subject, reply.record, asked, outcomeOf(reply)) }
   }
   if (reply.status === 'completed_now') await context.jobs.completed(subject, reply.record)
   return answer(subject, asMoved(context, located, reply), request.claim_id !== undefined)

@@ -81,12 +81,18 @@ export function grantBody({ namespace, effectId, nowMs }: Subject, record: Effec
 
 /**
  * The answer to a claim of a type in shadow mode that would be refused or replayed: a grant all the same. `would_be` is
- * the true outcome. Its token is one that nobody holds, so that what the caller reports with it changes nothing.
+ * the true outcome. Its token is below that of the record, so that what the caller reports with it changes nothing, and is
+ * no lost grant either.
  */
-export function shadowBody(subject: Subject, record: EffectRecord, wouldBe: string) {
+export function shadowBody(
+  subject: Subject,
+  record: EffectRecord,
+  { leaseMs, metadata }: Pick<EffectRecord, 'leaseMs' | 'metadata'>,
+  wouldBe: string,
+) {
   const now = Math.floor(subject.nowMs)
-  const lease = { claimedAt: now, leaseExpiresAt: now + record.leaseMs }
-  const granted: EffectRecord = { ...record, ...lease, state: 'in_progress', token: Math.floor(subject.nowMs * 1000) }
+  const lease = { claimedAt: now, leaseMs, leaseExpiresAt: now + leaseMs }
+  const granted: EffectRecord = { ...record, ...lease, metadata, state: 'in_progress', token: record.token - 1 }
   return { ...grantBody(subject, granted, false), would_be: wouldBe }
 }
 

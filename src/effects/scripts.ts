@@ -32,7 +32,10 @@ const leaseClock = ['clock_step', 'clock_max_us'] as const
 
 const effectKeys = ['effect', 'inflight'] as const
 
-/** A claim that found, or made, a record. `lapsed`: it was the first to notice a silent holder; `inDoubt`: the attempt before ended so. */
+/**
+ * A claim that found, or made, a record. `lapsed`: it was the first to notice a silent holder; `inDoubt`: the attempt before
+ * ended so; `deleted`: of what was there only the token and the past claims are known.
+ */
 type ClaimedOrNot = {
   status:
     | 'claimed'
@@ -48,6 +51,7 @@ type ClaimedOrNot = {
     | 'exhausted'
   lapsed: boolean
   inDoubt: boolean
+  deleted: boolean
   record: EffectRecord
 }
 export type ClaimReply =
@@ -101,7 +105,8 @@ export const effectClaim = defineScript({
     const lapsed = noted(reply, ',lapsed')
     if (status === 'gated') return { status, lapsed, record }
     assert(record)
-    return { status: status as ClaimedOrNot['status'], lapsed, inDoubt: noted(reply, ',in_doubt'), record }
+    const told = { lapsed, inDoubt: noted(reply, ',in_doubt'), deleted: noted(reply, ',deleted') }
+    return { status: status as ClaimedOrNot['status'], ...told, record }
   },
 })
 

@@ -40,7 +40,9 @@ export function absentRefused(refusal: AbsentRefusal | undefined): Problem {
 
 /** 503: the script ran, and too few copies of what it wrote are known. */
 export function durabilityNotReached(durability: Durability): Problem {
-  const where = typeof durability === 'string' ? 'the disk' : `${durability.replicated} replicas`
+  const onDisk = typeof durability === 'string'
+  const where = onDisk ? 'the disk' : `${durability.replicated} replicas`
+  const reason: StoreReason = onDisk ? 'not_persisting' : 'not_replicated'
   const detail = `The write was not confirmed by ${where} in time; send the same call again.`
-  return new Problem('durability-not-reached', detail, { retry_after_seconds: retryAfterSeconds() })
+  return new Problem('durability-not-reached', detail, { reason, retry_after_seconds: retryAfterSeconds() })
 }

@@ -3,6 +3,7 @@ import t, { type Test } from 'tap'
 import { randomUUID } from 'node:crypto'
 import { startApp } from '../helpers/app.ts'
 import { effectCalls, newEffect } from '../helpers/effects.ts'
+import { startProxy } from '../helpers/tcp-proxy.ts'
 import { type RedisOptions, redisCli, type RedisServer, startRedis, waitFor } from '../helpers/redis-server.ts'
 
 const types = (durability: unknown) => JSON.stringify({ effects: { types: { ledger_write: { durability } } } })
@@ -60,6 +61,25 @@ t.test('replicated: an answer is given once the replica has the write', async (t
     t.match(await at.claim({ ...ledger(), entity: 'anonymous' }), { status: 201, body: { attempt: 1 } }, 'withdrawn')
     t.equal((await at.claim(effect)).status, 200)
   })
+})
+
+t.test('a claim that nobody can collect is withdrawn, also where its first answer was lost on the way', async (t) => {
+  const redis = await startRedis(t)
+  const proxy = await startProxy(t, redis.port)
+  const app = await startApp(t, { redis, redisUrl: proxy.url, config: types({ replicated: 1 }) })
+  const at = effectCalls(app)
+  let lost = 0
+  proxy.watch = (piece, passage, direction) => {
+    if (lost > 0 || direction === 'requests' || !piece.includes('claimed ')) return piece
+    lost += 1
+    passage.reset()
+    return undefined
+  }
+  const refused = await at.claim(ledger())
+  t.match(refused, { status: 503, body: { code: 'durability-not-reached', reason: 'not_replicated' } })
+  t.equal(lost, 1)
+  const [record] = (await redisCli(redis.port, 'KEYS', '*:effect:*')) as string[]
+  t.match((await at.get(record?.split(':effect:')[1] ?? '')).body, { state: 'released', attempt: 0 })
 })
 
 t.test('many claims share one WAIT, and a forgotten script is sent again before it counts', async (t) => {

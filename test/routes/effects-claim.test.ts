@@ -141,7 +141,9 @@ t.test('row: a claim_id whose attempt has ended without settling starts nothing'
   await complete({ ...silent, fencing_token: second.body.fencing_token })
   t.equal(told(await claim({ ...silent, claim_id })), '409 claim-ended', 'after another has completed it')
   await remove(second.body.effect_id)
-  t.equal(told(await claim({ ...silent, claim_id })), '409 claim-ended', 'after it was deleted')
+  const deleted = await claim({ ...silent, claim_id })
+  t.equal(told(deleted), '409 claim-ended', 'after it was deleted')
+  t.match(deleted.body, { state: null, attempt: null, updated_at: null }, 'of what is deleted nothing is told')
 })
 
 t.test('a claim whose attempt has settled after all is told the outcome', async (t) => {
