@@ -107,6 +107,16 @@ function open(options: Omit<RedisOptions, 'replyMapping'>, address: StoreAddress
   return new Redis({ ...options, path: address.url.slice('unix://'.length) })
 }
 
+/**
+ * A connection whose database is refused would go on in number 0: two services on two databases would share their effects,
+ * and one that was moved there by a new ACL would grant anew what is held.
+ */
+function refuseOtherDatabase(redis: Redis): void {
+  redis.on('error', (error: Error & { command?: { name: string } }) => {
+    if (error.command?.name === 'select') redis.disconnect(true)
+  })
+}
+
 function openWatched(
   address: StoreAddress,
   connectionName: string,
@@ -114,6 +124,7 @@ function openWatched(
   server?: ServerAddress,
 ): { redis: Redis; silent: Silent } {
   const redis = open({ ...redisOptions(address, connectionName), ...changes }, address, server)
+  refuseOtherDatabase(redis)
   return { redis, silent: watchReplies(redis, patience, heard) }
 }
 

@@ -46,6 +46,9 @@ const refusals: Record<string, Refusal> = {
 /** What the ACL of Redis refuses to a script of ours, 7.0 and later. Source: script.c, `scriptCall`. */
 const refusedByAcl = ["The user executing the script can't", 'ACL failure in script']
 
+/** What Redis answers where the database of the address is not to be had. Source: db.c, `selectCommand`. */
+const refusedDatabase = ['ERR DB index is out of range', 'ERR SELECT is not allowed', 'ERR invalid DB index']
+
 /** Ours: there was no server to send the call to. */
 export class NotSentError extends Error {}
 
@@ -59,7 +62,7 @@ const neverWritten = ["Stream isn't writeable", 'connect E']
 export function classifyStoreError(error: unknown): StoreTrouble {
   const { name, message } = error instanceof Error ? error : new Error(String(error))
   if (name === 'ReplyError') {
-    const reason = refusedByAcl.some((text) => message.includes(text))
+    const reason = [...refusedByAcl, ...refusedDatabase].some((text) => message.includes(text))
       ? 'misconfigured'
       : refusals[message.split(' ', 1)[0] ?? '']
     return reason ? { kind: 'not_executed', reason } : { kind: 'bug' }

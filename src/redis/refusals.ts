@@ -14,7 +14,7 @@ const details: Record<StoreReason, string> = {
   out_of_memory: 'Redis has no memory left.',
   not_persisting: 'Redis cannot persist and refuses writes.',
   not_replicated: 'Redis has too few replicas and refuses writes.',
-  misconfigured: 'Redis refuses the user name, the password or the command.',
+  misconfigured: 'Redis refuses the user name, the password, the database or the command.',
   unavailable: 'Redis cannot be reached.',
   outcome_unknown: 'Redis did not answer: send the same claim_id again; do not execute.',
 }

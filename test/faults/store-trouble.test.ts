@@ -115,6 +115,27 @@ t.test('Redis refuses a command inside a script', async (t) => {
   await recovered(t, at)
 })
 
+t.test('a database that Redis refuses: nothing is served from another one', async (t) => {
+  const redis = await startRedis(t, { args: ['--databases', '4'] })
+  const cli = (...args: string[]) => redisCli(redis.port, ...args)
+  const absent = await startScene(t, { redis, redisUrl: `${redis.url}/9`, config })
+  await refused(t, absent.claim(newEffect()), 'misconfigured')
+  t.equal(await cli('DBSIZE'), 0)
+
+  const at = await startScene(t, { redis, redisUrl: `${redis.url}/2`, config })
+  const effect = newEffect()
+  const { held } = await at.hold(effect)
+  await cli('ACL', 'SETUSER', 'default', '-select')
+  await cli('CLIENT', 'KILL', 'TYPE', 'normal')
+  await waitFor(() => !at.services.store.connected())
+  await refused(t, at.claim(effect), 'misconfigured')
+  t.equal(await cli('DBSIZE'), 0, 'the holder is alone')
+  await cli('ACL', 'SETUSER', 'default', '+select')
+  await recovered(t, at)
+  t.equal((await at.claim(effect)).body.code, 'effect-in-progress')
+  t.equal((await at.complete(held)).status, 200)
+})
+
 t.test('Redis has forgotten its scripts', async (t) => {
   const at = await scene(t)
   const { held } = await at.hold(newEffect())
