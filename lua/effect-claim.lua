@@ -78,7 +78,7 @@ local function exhaust(r)
     r.state, r.entity = 'failed', ''
     r.body = '{"message":"No attempt is left.","code":"attempts_exhausted","last":' .. last .. '}'
   end
-  r.ended = 'exhausted'
+  r.ended, r.not_before = 'exhausted', 0
   record.step(r, r.state, owner, 'attempts_exhausted')
   record.write(r, effect, inflight, effect_id)
 end

@@ -288,11 +288,12 @@ t.test('row: one attempt more than max_attempts settles the effect as failed', a
   const { held } = await hold(changing)
   await fail({ ...held, error: { message: 'slow down', code: 429 }, execution: 'no', retryable: true })
   const strict = await startApp(t, { config: 'effects: { types: { changing: { max_attempts: 1 } } }' })
-  const { claim } = effectCalls(strict)
+  const { claim, get } = effectCalls(strict)
   const exhausted = await claim(changing)
   t.equal(told(exhausted), '200 failed', 'fewer attempts are allowed now')
   t.match(exhausted.body.error, { code: 'attempts_exhausted', last: { message: 'slow down', code: 429 } })
   t.equal(told(await claim(changing)), '200 failed', 'and it stays failed')
+  t.match((await get(exhausted.body.effect_id)).body, { state: 'failed', not_before: null }, 'nobody is to come again')
 })
 
 t.test('row: one attempt more after an attempt in doubt is uncertain, and told once', async (t) => {
