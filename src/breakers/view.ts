@@ -4,6 +4,7 @@
  * One read of what has changed serves all job types of a namespace, and none is made for a namespace that is not used.
  */
 import { limits } from '../limits.ts'
+import type { Problem } from '../problems.ts'
 import type { Store } from '../redis/client.ts'
 import { storeUnavailable } from '../redis/refusals.ts'
 import type { Keys } from '../redis/keys.ts'
@@ -30,6 +31,9 @@ const newView = (): NamespaceView => ({
 
 const elapsedMs = (sinceMs: number): number => performance.now() - sinceMs
 const stale = (view: NamespaceView): boolean => elapsedMs(view.readAtMs) >= limits.breakerViewAgeMaxMs
+
+/** Redis has answered, twice, and each time so late that others may have changed the breaker since. */
+const tooOld = (): Problem => storeUnavailable('busy', 'Redis took too long to tell how the breakers are.')
 
 /** Keeps a breaker; replies come in the order in which their scripts ran. */
 function keep(view: NamespaceView, jobType: string, record: BreakerRecord): void {
@@ -87,7 +91,7 @@ export function createView(
     // A read that was under way already may be too old when it is answered; the next one is not.
     if (stale(view)) await refresh(dependencies, namespace, view)
     if (stale(view)) await refresh(dependencies, namespace, view)
-    if (stale(view)) throw storeUnavailable('busy')
+    if (stale(view)) throw tooOld()
     return view.records.get(jobType) ?? read(namespace, jobType)
   }
 

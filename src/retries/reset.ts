@@ -34,6 +34,6 @@ export function createReset({ store, keys, audit, newId }: ResetDependencies) {
       })
       if (appended !== null) return audit.tell(namespace, entry, appended)
     }
-    throw storeUnavailable('busy')
+    throw storeUnavailable('busy', 'New job types came during each try, so nothing was forgotten.')
   }
 }
