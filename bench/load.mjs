@@ -150,7 +150,8 @@ function figures(recorder, scenario, spent) {
 
 /**
  * Effects that arrive `perSecond`, whatever the server does: each is timed from its arrival, so a queue in front of a slow
- * server is part of what it costs. Arrivals come in bunches of one tick, 1 ms. More than `backlogMax` waiting: overload.
+ * server is part of what it costs. Arrivals come in bunches of one tick, 1 ms. `done` well below `perSecond`:
+ * overload.
  */
 export async function openLoad(target, scenario, { connections, seconds, perSecond }) {
   const recorder = new Recorder()

@@ -7,7 +7,8 @@ local inflight = KEYS[1]
 local prefix, after_score, after_id, count = ARGV[1], ARGV[2], ARGV[3], tonumber(ARGV[4])
 local TIES_MAX = 1000
 
--- Scores only ever grow, so a page after (score, id) misses nobody who was there from the start.
+-- A page after (score, id) finds whoever stays where it was, and no promise is made of the others: what moves meanwhile may be
+-- missed or come twice. Backwards moves what was uncertain or had a longer lease, and is resolved or released and claimed again.
 local ties = after_id == '' and 0 or math.min(redis.call('ZCOUNT', inflight, after_score, after_score), TIES_MAX)
 local found = redis.call('ZRANGEBYSCORE', inflight, after_score, '+inf', 'WITHSCORES', 'LIMIT', 0, count + ties)
 local entries = {}

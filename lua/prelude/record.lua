@@ -13,8 +13,9 @@
 --   lease_ms, retention_ms
 --   owner, claim      who holds or held it; digest of owner and claim_id, 22 characters
 --   past_claims       digests of the last claims that ended without settling, 22 characters each, oldest first
---   ended             how the last attempt ended: '' | lease | release:… | fail:… | complete | resolve:… (with a digest of the call);
---                     with '+' at its end where that report was the first that this store heard of the attempt
+--   ended             how the last attempt ended, or what was decided since: '' | lease | release | complete | exhausted | fail:… |
+--                     resolve:… | delete:… (with a digest that tells a repeat of the call); complete and fail:… with '+' at the
+--                     end where that report was the first that this store heard of the attempt
 --   fingerprint, job_type, durability, metadata, entity
 --   body              result (completed) or error (else), opaque bytes
 --   history           packed steps, oldest first

@@ -23,7 +23,10 @@ export type EffectRecord = {
   leaseMs: number
   retentionMs: number
   owner: string
-  /** How the last attempt ended: `''`, `lease`, `release`, `complete`, `exhausted`, or `fail:` or `resolve:` and a digest of the call; with `+` for a lost grant. */
+  /**
+   * How the last attempt ended, or what was decided since: `''`, `lease`, `release`, `complete`, `exhausted`, or `fail:`,
+   * `resolve:` or `delete:` and a digest of the call; `complete` and `fail:…` with `+` behind it for a lost grant.
+   */
   ended: string
   fingerprint: string
   jobType: string

@@ -11,8 +11,7 @@ export type SystemDependencies = {
   inspection: () => Inspection | undefined
   counts: Pick<Counts, 'of'>
   memory: () => { used_bytes: number; budget_bytes: number | null }
-  /** Job types of a namespace whose breaker is not closed. */
-  /** Null where Redis cannot say in time. */
+  /** Job types of a namespace whose breaker is not closed; null where Redis cannot say in time. */
   breakersNotClosed: (namespace: string) => Promise<string[] | null>
   store: Pick<StoreState, 'read'>
   /** Whether the service runs its own Redis. */
