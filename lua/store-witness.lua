@@ -15,6 +15,7 @@ local others, fallback = ARGV[9], ARGV[10]
 local jump_us, jump_at_us, known_step = tonumber(ARGV[11]), tonumber(ARGV[12]), ARGV[13]
 local NO_REPLID = ('0'):rep(40)
 local UPTIME_SLACK_US = 2 * 1000000 -- uptime_in_seconds is rounded, and read apart from the clock
+-- limits.leaseSecondsMax
 local LEASE_MAX_US = 3600 * 1000000 -- a step from before that moves no lease any more
 local SAME_STEP_US = 5 * 1000000 -- two processes that find a step within this have found the same one
 

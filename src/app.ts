@@ -24,9 +24,9 @@ import { limits } from './limits.ts'
 import { Problem } from './problems.ts'
 import type { Services } from './services.ts'
 
-const saneRequestId = /^[\x20-\x7e]{1,128}$/
+const saneRequestId = new RegExp(`^[\\x20-\\x7e]{1,${limits.requestIdCharsMax}}$`)
 
-/** The caller's id if it is 1–128 printable ASCII characters, else a new one. */
+/** The caller's id if it is 1 to `limits.requestIdCharsMax` printable ASCII characters, else a new one. */
 function requestId(sent: string | string[] | undefined): string {
   return typeof sent === 'string' && saneRequestId.test(sent) ? sent : randomUUID()
 }

@@ -1,4 +1,7 @@
-/** Every bound of the service, its unit last in its name. Relations between bounds are asserted at the end. */
+/**
+ * Every bound of the service, its unit last in its name. Relations between bounds are asserted at the end. Some stand in a
+ * script too, under a comment that names them: a test compares.
+ */
 import assert from 'node:assert/strict'
 
 export const limits = {
@@ -106,7 +109,7 @@ export const limits = {
   memoryPollMs: 2000,
   inspectIntervalMs: 10_000,
 
-  // Audit. `auditNonceMs` and `auditChainedBytesMax` stand in lua/prelude/audit.lua too.
+  // Audit
   auditNonceMs: 120_000,
   auditChainedBytesMax: 256,
   auditSubjectCharsMax: 256,
@@ -118,7 +121,7 @@ export const limits = {
   auditHeadsIntervalMs: 60_000,
   auditFileQueueBytesMax: 16 * 1024 * 1024,
 
-  // Events. `eventsKept` stands in lua/prelude/event.lua too.
+  // Events
   eventsKept: 10_000,
   eventQueueMax: 5000,
   eventBatchMax: 50,
@@ -174,6 +177,8 @@ export const limits = {
   // Configuration file
   configFileBytesMax: 1024 * 1024,
   configNameCharsMax: 128,
+  keyPrefixCharsMax: 63,
+  exchangeCharsMax: 64,
   portMax: 65_535,
   graceSecondsMax: 3600,
   resultBytesMax: 1024 * 1024,

@@ -206,6 +206,26 @@ function versionComplaints(text: string): string[] {
   return versions.filter(([, version]) => !/^\d+\.\d+\.\d+$/.test(version)).map((pair) => pair.join(' '))
 }
 
+/**
+ * The bounds that sources take or relate to others, and those that a comment of a script names above the number there; a test
+ * compares these.
+ */
+function limitsInUse(): Set<string> {
+  const taken = files.filter(isProduct).flatMap(limitsOf)
+  const named = files.filter(isLua).flatMap((file) => texts.get(file)!.match(/(?<=-- limits\.)\w+/g) ?? [])
+  return new Set([...taken, ...named])
+}
+
+const limitsOf = (file: string): string[] =>
+  nodesOf(texts.get(file)!).nodes.flatMap((node) =>
+    ts.isPropertyAccessExpression(node) && node.expression.getText() === 'limits' ? [node.name.text] : [],
+  )
+
+function limitComplaints(text: string): string[] {
+  const used = limitsInUse()
+  return complainOfNodes(text, (node) => ts.isPropertyAssignment(node) && !used.has(node.name.getText()))
+}
+
 const luaHeader = '-- Purpose: p\n-- KEYS: k\n-- ARGV: a\n-- Replies: r\n-- Never: n\n'
 
 const rules: Rule[] = [
@@ -321,6 +341,15 @@ const rules: Rule[] = [
       ['src/a.ts', 'const a = new Date()'],
       ['src/a.ts', 'const a = new Date'],
       ['routes/a.ts', 'f(Math.random)'],
+    ],
+  },
+  {
+    promise: 'every bound is used, by a source or by a script that names it',
+    concerns: (file) => file === 'src/limits.ts',
+    complaints: limitComplaints,
+    bad: [
+      ['src/limits.ts', 'export const limits = { pageMax: 500, nobodyAsksMax: 1 } as const\n'],
+      ['src/limits.ts', 'export const limits = {\n  nobodyAsksMax: 1,\n}\n'],
     ],
   },
   {

@@ -72,7 +72,9 @@ do
   end
 
   local GENESIS = string.rep('0', 64)
+  -- limits.auditNonceMs
   local NONCE_MS = 120000
+  -- limits.auditChainedBytesMax
   local CHAINED_MAX = 256
   local TRIM_MAX = 100
 

@@ -1,6 +1,7 @@
 -- The event stream of a namespace. It keeps the newest 10,000 events, and up to a hundred more: Redis drops whole nodes.
 local event = {}
 do
+  -- limits.eventsKept
   local EVENTS_KEPT = 10000
 
   -- `data` is a JSON object, '{}' at the least; `age_ms`, 0 if absent, is how long ago it happened. Returns the entry's id.

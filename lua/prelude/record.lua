@@ -32,7 +32,9 @@ do
   local VERSION = 2
   local CLAIM_LENGTH = 22
   local CLAIM_UNKNOWN = (' '):rep(CLAIM_LENGTH) -- of a grant that the store has lost: no digest is like it
+  -- limits.claimIdsRemembered
   local CLAIMS_REMEMBERED = 8
+  -- limits.historyStepsMax
   local STEPS_MAX = 20
   local UNCERTAIN_SCORE = 1e15 -- above every lease: uncertain effects stand behind those in progress
   local NOW = string.format(' %.0f ', clock.now_us)

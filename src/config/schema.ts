@@ -6,6 +6,7 @@ import { z } from 'zod'
 import { roles } from '../auth.ts'
 import { executions, failureTypeNames, markets } from '../failures/rule.ts'
 import { limits } from '../limits.ts'
+import { effectTypePattern, jobTypePattern, namespacePattern, reservedJobType } from '../names.ts'
 
 /** Effect types that exist without configuration; others are taken unless `effects.allow_unknown_types` is false. */
 export const builtInEffectTypes = [
@@ -22,28 +23,29 @@ const text = z.string().min(1)
 const named = (pattern: RegExp, what: string) => z.string().regex(pattern, { error: `expected ${what}` })
 
 export const namespaceName = named(
-  /^[a-z0-9][a-z0-9_-]{0,62}$/,
-  'a namespace: a lower case letter or digit, then up to 62 of a-z, 0-9, _ and -',
+  namespacePattern,
+  `a namespace: a lower case letter or digit, then up to ${limits.namespaceCharsMax - 1} of a-z, 0-9, _ and -`,
 )
 export const keyName = named(
-  /^[\x21-\x7e]{1,128}$/,
+  new RegExp(`^[\\x21-\\x7e]{1,${limits.configNameCharsMax}}$`),
   `a name of 1-${limits.configNameCharsMax} printable ASCII characters without spaces`,
 )
 const effectTypeName = named(
-  /^[a-z][a-z0-9_]{0,63}$/,
-  'an effect type: a lower case letter, then up to 63 of a-z, 0-9 and _',
+  effectTypePattern,
+  `an effect type: a lower case letter, then up to ${limits.effectTypeCharsMax - 1} of a-z, 0-9 and _`,
 )
-const jobTypeName = named(
-  /^(?!prometheus$)[A-Za-z][A-Za-z0-9_.:-]{0,63}$/,
-  'a job type: a letter, then up to 63 letters, digits, _, ., : and -; not "prometheus"',
-)
+const jobTypeName = z.string().refine((name) => jobTypePattern.test(name) && name !== reservedJobType, {
+  error:
+    `expected a job type: a letter, then up to ${limits.jobTypeCharsMax - 1} letters, digits, _, ., : and -; ` +
+    `not "${reservedJobType}"`,
+})
 const exchangeName = named(
-  /^[a-z][a-z0-9_]{0,63}$/,
-  'an exchange: a lower case letter, then up to 63 of a-z, 0-9 and _',
+  new RegExp(`^[a-z][a-z0-9_]{0,${limits.exchangeCharsMax - 1}}$`),
+  `an exchange: a lower case letter, then up to ${limits.exchangeCharsMax - 1} of a-z, 0-9 and _`,
 )
 const keyPrefix = named(
-  /^[A-Za-z0-9_.:-]{1,63}$/,
-  'a prefix of 1-63 letters, digits, _, ., : and -, without braces (they mark cluster slots)',
+  new RegExp(`^[A-Za-z0-9_.:-]{1,${limits.keyPrefixCharsMax}}$`),
+  `a prefix of 1-${limits.keyPrefixCharsMax} letters, digits, _, ., : and -, without braces (they mark cluster slots)`,
 )
 
 type ExactPartial<S extends z.ZodRawShape> = { [K in keyof S]: z.ZodExactOptional<S[K]> }

@@ -3,14 +3,13 @@ import { hash } from 'node:crypto'
 import canonicalize from 'canonicalize'
 import type { JsonObject } from '../json.ts'
 import { limits } from '../limits.ts'
+import { effectIdPattern } from '../names.ts'
 import { invalidRequest } from '../problems.ts'
 
 /** `bucket` (0 to `limits.buckets` - 1) is the first byte of the digest in the effect id. */
 export type EffectIdentity = { effectId: string; canonical: string; bucket: number }
 
 export type EffectIdParts = { type: string; digest: string; bucket: number }
-
-const effectIdPattern = /^([a-z][a-z0-9_]{0,63})\.([0-9a-f]{64})$/
 
 /**
  * The identity of an effect: `effectId` is `<type>.<64 hex digits>`, the SHA-256 of `canonical`, which is the RFC 8785
@@ -33,9 +32,10 @@ const bucketOf = (digest: string): number => parseInt(digest.slice(0, 2), 16)
 
 /** The parts of an effect id, or undefined for a text that is none. */
 export function parseEffectId(text: string): EffectIdParts | undefined {
-  const [, type, digest] = effectIdPattern.exec(text) ?? []
-  if (type === undefined || digest === undefined) return undefined
-  return { type, digest, bucket: bucketOf(digest) }
+  if (!effectIdPattern.test(text)) return undefined
+  const dot = text.indexOf('.')
+  const digest = text.slice(dot + 1)
+  return { type: text.slice(0, dot), digest, bucket: bucketOf(digest) }
 }
 
 /**

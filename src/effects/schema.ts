@@ -3,17 +3,16 @@ import { z } from 'zod'
 import { instantField, jobTypeField, nextCursor, pageQuery, rawJson, reasonField, userField } from '../http/fields.ts'
 import { isJsonObject, type JsonObject } from '../json.ts'
 import { limits } from '../limits.ts'
+import { effectIdPattern, effectTypePattern } from '../names.ts'
 import { listedStates } from './read.ts'
 import { effectStates } from './scripts.ts'
 import { resolutions } from './settle.ts'
 
-const typePattern = /^[a-z][a-z0-9_]{0,63}$/
-const effectIdPattern = /^[a-z][a-z0-9_]{0,63}\.[0-9a-f]{64}$/
 const exampleId = 'order_placement.3f0e1b0d6d0f1f7c7f0f4c1f1d7e2b9a8c6d5e4f3a2b1c0d9e8f7a6b5c4d3e2f'
 
 const effectType = z
   .string()
-  .regex(typePattern, `must match ${typePattern.source}`)
+  .regex(effectTypePattern, `must match ${effectTypePattern.source}`)
   .meta({ description: 'What kind of side effect it is.', examples: ['order_placement'] })
 const effectId = z
   .string()

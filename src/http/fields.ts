@@ -1,6 +1,7 @@
 /** Members that more than one call takes. */
 import { z } from 'zod'
 import { limits } from '../limits.ts'
+import { jobTypePattern, reservedJobType } from '../names.ts'
 import { RawJson } from '../json.ts'
 
 /** A JSON value that passes through byte for byte. */
@@ -24,8 +25,8 @@ export const reasonField = z
 /** A kind of job, with a breaker and retry metrics of its own. */
 export const jobTypeField = z
   .string()
-  .regex(/^[A-Za-z][A-Za-z0-9_.:-]{0,63}$/, 'must match ^[A-Za-z][A-Za-z0-9_.:-]{0,63}$')
-  .refine((name) => name !== 'prometheus', 'is reserved')
+  .regex(jobTypePattern, `must match ${jobTypePattern.source}`)
+  .refine((name) => name !== reservedJobType, 'is reserved')
   .meta({ description: 'What kind of job it is.', examples: ['order_execution'] })
 
 /** Query parameters of a list. */

@@ -2,6 +2,7 @@
 import { z } from 'zod'
 import { instantField, jobTypeField, reasonField, userField } from '../http/fields.ts'
 import { limits } from '../limits.ts'
+import { effectIdPattern } from '../names.ts'
 
 const eventId = z.string().min(1).max(limits.eventIdCharsMax).meta({
   description: 'Names this event: the same one again counts once (remembered for an hour, the newest 10,000).',
@@ -16,7 +17,7 @@ export const decideShapes = <E extends z.ZodType, C extends z.ZodType>(error: E,
       error,
       effect_id: z
         .string()
-        .regex(/^[a-z][a-z0-9_]{0,63}\.[0-9a-f]{64}$/, 'must be <type>.<64 hex digits>')
+        .regex(effectIdPattern, 'must be <type>.<64 hex digits>')
         .optional()
         .meta({ description: 'The effect that was tried: its policy says whether doubt must be settled first.' }),
       record_failure: z

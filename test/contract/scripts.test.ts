@@ -3,6 +3,7 @@ import t from 'tap'
 import { readdirSync, readFileSync } from 'node:fs'
 import path from 'node:path'
 import { pathToFileURL } from 'node:url'
+import { limits } from '../../src/limits.ts'
 import { projectFolder } from '../../src/paths.ts'
 import { loadPreludes, type ScriptDefinition, scriptText } from '../../src/redis/scripts.ts'
 
@@ -111,4 +112,17 @@ t.test('a script that may write when memory is full never grants, and one that r
     if (name === 'effect-claim') t.same(flags, [], 'a claim cannot begin when memory is full')
     if (/^effect-(complete|fail|renew|resolve|release|expire|delete)$/.test(name)) t.same(flags, ['allow-oom'], name)
   }
+})
+
+t.test('a bound that stands in Lua too is the one of src/limits.ts that its comment names', async (t) => {
+  const files = readdirSync(path.join(projectFolder, 'lua'), { recursive: true, encoding: 'utf8' })
+  const texts = files
+    .filter((file) => file.endsWith('.lua'))
+    .map((file) => readFileSync(path.join(projectFolder, 'lua', file), 'utf8'))
+  const named = texts.flatMap((text) => text.match(/\blimits\.\w+/g) ?? [])
+  // A unit may follow: `3600 * 1000000`.
+  const bound = texts.flatMap((text) => [...text.matchAll(/^ *-- limits\.(\w+)\n *local [A-Z_]+ = (\d+)/gm)])
+  t.ok(bound.length > 5)
+  t.equal(bound.length, named.length, 'each comment stands above its number')
+  for (const [, name = '', number] of bound) t.equal(Number(number), Object(limits)[name], name)
 })
