@@ -114,10 +114,12 @@ function redirect(link: Link, error: unknown, run: Run): void {
   } else link.servers.doubt()
 }
 
-function giveUp({ observer }: Link, reason: StoreReason): never {
+function giveUp({ observer }: Link, reason: StoreReason, detail?: string): never {
   observer.trouble(reason)
-  throw storeUnavailable(reason)
+  throw storeUnavailable(reason, detail)
 }
+
+const clockUnsure = "The clock of Redis has stepped: whether this effect's lease is over cannot be told yet."
 
 /** Made once: an error for each of thousands that wait costs more than the wait. */
 const notServing = new NotSentError('the server is not connected, or silent')
@@ -243,7 +245,7 @@ async function run<Key extends string, Argument extends string, Reply>(
       link.observer.answered(definition.name, (link.lastAnswerMs - way.startMs) / 1000)
       return { reply: definition.decode(raw), reached: draft.reached }
     }
-    if (tries === limits.storeClockTriesMax) giveUp(link, 'busy')
+    if (tries === limits.storeClockTriesMax) giveUp(link, 'busy', clockUnsure)
   }
 }
 
