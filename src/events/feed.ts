@@ -75,7 +75,6 @@ function createReader(namespace: string, position: string, stuckMs: number): Rea
   let onRead = (): void => undefined
   let ended = false
   const stream = new Readable({ highWaterMark: limits.eventReaderBytesMax, read: () => onRead() })
-  const gone = new Promise<void>((resolve) => stream.once('close', resolve))
   const reader: Reader = {
     ...{ namespace, position, stream },
     wake: () => undefined,
@@ -86,13 +85,17 @@ function createReader(namespace: string, position: string, stuckMs: number): Rea
       reader.wake()
     },
     async drained() {
-      if (stream.readableLength < limits.eventReaderBytesMax) return
+      if (stream.destroyed || stream.readableLength < limits.eventReaderBytesMax) return
       const timer = setTimeout(() => stream.destroy(), stuckMs)
-      await Promise.race([new Promise<void>((resolve) => (onRead = resolve)), gone])
+      await new Promise<void>((resolve) => (onRead = resolve))
       clearTimeout(timer)
     },
   }
-  void gone.then(() => reader.wake())
+  // No promise of its end: each wait would leave a reaction on it, for as long as somebody reads.
+  stream.once('close', () => {
+    onRead()
+    reader.wake()
+  })
   return reader
 }
 

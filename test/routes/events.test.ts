@@ -13,6 +13,7 @@ import { createLog } from '../../src/observability/log.ts'
 import { createKeys } from '../../src/redis/keys.ts'
 import { createStreamReader } from '../../src/redis/stream-reader.ts'
 import { makeKey, sharedRedis, startApp } from '../helpers/app.ts'
+import { promisesHeld } from '../helpers/heap.ts'
 import { randomNamespace, redisCli, startRedis, waitFor } from '../helpers/redis-server.ts'
 
 type TestLike = { teardown(end: () => unknown): void }
@@ -301,6 +302,27 @@ t.test('what waits for a slow reader is bounded, and it loses nothing', async (t
   const { frames } = follow(slow)
   await waitFor(() => frames.at(-1)?.data['attempt'] === count)
   t.strictSame(attempts(frames).slice(-count), oneTo(count))
+})
+
+t.test('a reader that falls behind again and again leaves nothing behind in memory', async (t) => {
+  const { services, namespace, feed } = await ownFeed(t)
+  const [first, more] = [5, 40]
+  const at = [keysOf.events(namespace), keysOf.eventSender(namespace, 'test')]
+  const data = JSON.stringify({ owner: 'x'.repeat(limits.eventReaderBytesMax / limits.eventPageMax) })
+  const page = (n: number) => oneTo(limits.eventPageMax).map((m) => [n * limits.eventPageMax + m, 'e', data, 0])
+  for (const n of oneTo(first + more)) {
+    await services.store.run(eventAdd, at, { entries: JSON.stringify(page(n)), sender_ms: 1000 })
+  }
+  const slow = feed.open(namespace, '0-0')
+  const fallBehind = async () => {
+    await waitFor(() => slow.readableLength > limits.eventReaderBytesMax)
+    slow.read()
+  }
+  for (let times = 0; times < first; times++) await fallBehind()
+  const before = promisesHeld()
+  for (let times = 0; times < more; times++) await fallBehind()
+  const held = promisesHeld() - before
+  t.ok(held < more, `${held} promises more`)
 })
 
 t.test('a reader that takes nothing for too long is let go', async (t) => {
