@@ -1,6 +1,7 @@
 /** The workers that live: one more is started, one that died is replaced, all are told how many they are. */
 import { setTimeout as sleep } from 'node:timers/promises'
 import type { Logger } from 'pino'
+import type { Config } from '../config.ts'
 import { limits } from '../limits.ts'
 import { createCounting } from './counting.ts'
 import { launch, type Member, type Started } from './member.ts'
@@ -88,7 +89,9 @@ export function createCrew({ orders, log, giveUp }: CrewOptions) {
   const fill = (): Promise<void> => fillPlace({ add, pauseMs: pause.ms, ending: () => ending, log, giveUp })
 
   return {
-    ...{ add, fill, serving },
+    ...{ add, fill },
+    /** One that was started with another configuration than this. */
+    otherThan: (config: Config) => all().find((member) => member.config !== config),
     has: ({ id }: Member): boolean => members.has(id),
     ending: () => ending,
     /** Tells all to end, and waits until they have. */

@@ -1,5 +1,6 @@
 /** One worker as the primary process knows it: started, heard, told, and seen to end. */
 import cluster, { type Worker } from 'node:cluster'
+import type { Config } from '../config.ts'
 import type { CountedMetrics } from '../observability/metrics.ts'
 import { redeliver } from './handover.ts'
 import type { Orders, ToPrimary, ToWorker } from './messages.ts'
@@ -8,6 +9,8 @@ export type Started = { ok: true; port: number; greeting: string } | { ok: false
 
 export type Member = {
   id: number
+  /** What it was started with, and keeps. */
+  config: Config
   launchedMs: number
   /** Whether it came to take calls, and if not, why. */
   started: Promise<Started>
@@ -54,7 +57,7 @@ export function launch(orders: Omit<Orders, 'worker'>, listener: Listener): Memb
   const { promise: started, resolve: start } = withResolvers<Started>()
   const { promise: exited, resolve: exit } = withResolvers<void>()
   const member: Member = {
-    ...{ id: worker.id, launchedMs: performance.now(), started, exited },
+    ...{ id: worker.id, config: orders.config, launchedMs: performance.now(), started, exited },
     ...{ serving: false, dismissed: false, leaving: false },
     tell: telling.tell,
     kill: () => void worker.process.kill('SIGKILL'),

@@ -39,12 +39,15 @@ async function replace(crew: Crew, old: Member, log: Logger): Promise<boolean> {
   return false
 }
 
-/** Answers whether all are new. */
-async function replaceAll(crew: Crew, log: Logger): Promise<boolean> {
+/** Answers whether all are new, those too that were just starting with the configuration before. */
+async function replaceAll(crew: Crew, config: Config, log: Logger): Promise<boolean> {
   log.info('replacing the worker processes, one after the other')
-  for (const old of crew.serving()) {
+  for (let old = crew.otherThan(config); old !== undefined; old = crew.otherThan(config)) {
+    const { ok } = await old.started
     if (crew.ending()) return false
-    if (crew.has(old) && !(await replace(crew, old, log))) return false
+    // Whoever started one that cannot start sees to another, which is new.
+    if (!ok) await old.exited
+    else if (crew.has(old) && !(await replace(crew, old, log))) return false
   }
   log.info('all worker processes are replaced')
   return true
@@ -69,7 +72,7 @@ export function createPrimary({ config: first, whereOf, count, log, giveUp }: Pr
   async function restartWith(next: Config): Promise<void> {
     const before = config
     config = next
-    if (!(await replaceAll(crew, log))) config = before
+    if (!(await replaceAll(crew, next, log))) config = before
   }
 
   return {

@@ -184,6 +184,25 @@ t.test('one that is killed is replaced; no later call is lost, and no counter ru
   )
 })
 
+t.test('SIGHUP replaces one too that is just starting: none keeps the configuration before', async (t) => {
+  const restarts = (told: string) => service.output().split(told).length - 1
+  const [begun, ended] = ['replacing the worker processes', 'all worker processes are replaced']
+  const before = [restarts(begun), restarts(ended)]
+  const old = service.children(worker)
+  process.kill(old[0]!, 'SIGKILL')
+  const starting = await waitFor(() => service.children(worker).find((pid) => !old.includes(pid)), slowMs)
+  // Held, so that it does not take calls before the restart has begun.
+  process.kill(starting, 'SIGSTOP')
+  t.teardown(() => isAlive(starting) && process.kill(starting, 'SIGCONT'))
+  await writeFile(CONFIG_FILE, 'effects: {defaults: {lease_seconds: 60}}\n')
+  service.kill('SIGHUP')
+  await waitFor(() => restarts(begun) > before[0]!, slowMs)
+  process.kill(starting, 'SIGCONT')
+  await waitFor(() => restarts(ended) > before[1]!, slowMs)
+  await bothServe(service)
+  for (let n = 0; n < 8; n++) t.match((await claim(service)).body, { lease_seconds: 60 })
+})
+
 t.test('SIGINT leaves no process', async (t) => {
   const children = service.children()
   t.equal(children.length, 2)
