@@ -6,6 +6,7 @@ import type { Redis } from 'ioredis'
 import { limits } from '../limits.ts'
 import { stayConnected, type ServerAddress, type StoreAddress } from './connection.ts'
 import { durableMark } from './durable-mark.ts'
+import { askFileSettings, fsyncsFirst } from './fsync.ts'
 import { parseInfo } from './info.ts'
 import { durableMarkKey } from './keys.ts'
 import type { ScriptCall, ScriptTexts } from './scripts.ts'
@@ -36,11 +37,11 @@ type Item = {
  */
 async function onDisk(redis: Redis): Promise<boolean> {
   const [settings, info] = await Promise.all([
-    redis.call('CONFIG', 'GET', 'appendfsync') as Promise<string[]>,
+    redis.call(...askFileSettings),
     redis.call('INFO', 'persistence') as Promise<string>,
   ])
   const state = parseInfo(info)
-  return settings[1] === 'always' && state.get('aof_enabled') === '1' && state.get('aof_last_write_status') === 'ok'
+  return fsyncsFirst(settings) && state.get('aof_enabled') === '1' && state.get('aof_last_write_status') === 'ok'
 }
 
 /** Waits for what all of them ask, and tells who has it. All are of one lane, so of one kind. */

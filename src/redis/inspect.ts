@@ -7,6 +7,7 @@ import { setTimeout as sleep } from 'node:timers/promises'
 import type { Logger } from 'pino'
 import { limits } from '../limits.ts'
 import type { Store } from './client.ts'
+import { askFileSettings, type FileSettings, fsyncRule, parseFileSettings } from './fsync.ts'
 import type { Commitment } from './group-commit.ts'
 import { parseInfo } from './info.ts'
 
@@ -19,7 +20,7 @@ export type Verdict = {
   remedy: string | null
 }
 
-/** How acknowledged writes reach the disk; `aof`: by a rule that could not be read. */
+/** How acknowledged writes reach the disk, at the worst; `aof`: by a rule that could not be read. */
 export type Persistence = 'aof_always' | 'aof_everysec' | 'aof_no' | 'aof' | 'snapshots' | 'none'
 
 export type Inspection = {
@@ -38,7 +39,7 @@ export type Inspection = {
 /** What was read: fields of INFO; settings of CONFIG GET, undefined where an ACL or a host forbids it. */
 export type Facts = {
   info: ReadonlyMap<string, string>
-  settings: { appendfsync: string; save: string } | undefined
+  settings: FileSettings | undefined
 }
 
 export type InspectionRules = {
@@ -77,11 +78,11 @@ function judgeEviction({ info }: Facts): Verdict {
   return fail('eviction_policy', `${policy}: a full Redis forgets effects, and they could run again.`, remedy)
 }
 
-const aofRemedy = 'Set `appendonly yes` and `appendfsync always`.'
+const aofRemedy = 'Set `appendonly yes`, `appendfsync always` and `no-appendfsync-on-rewrite no`.'
 
 function durabilityOf({ info, settings }: Facts): Persistence {
   if (info.get('aof_enabled') === '1') {
-    const rule = settings?.appendfsync
+    const rule = settings && fsyncRule(settings)
     return rule === 'always' || rule === 'everysec' || rule === 'no' ? `aof_${rule}` : 'aof'
   }
   return settings !== undefined && settings.save !== '' ? 'snapshots' : 'none'
@@ -98,8 +99,11 @@ function judgePersistence(facts: Facts): Verdict {
       return ok(name, 'Every acknowledged write is on disk (appendfsync always).')
     case 'aof_everysec':
       return warn(name, 'A crash of the machine may lose two seconds (appendfsync everysec).', aofRemedy)
-    case 'aof_no':
-      return warn(name, 'A crash of the machine may lose half a minute (appendfsync no).', aofRemedy)
+    case 'aof_no': {
+      const lax = facts.settings?.appendfsync !== 'no'
+      const cause = lax ? 'no-appendfsync-on-rewrite yes, while Redis saves or rewrites' : 'appendfsync no'
+      return warn(name, `A crash of the machine may lose half a minute (${cause}).`, aofRemedy)
+    }
     case 'aof':
       return warn(name, 'An append-only file, but CONFIG is forbidden: appendfsync is unknown.', aofRemedy)
     case 'snapshots':
@@ -180,25 +184,23 @@ export function judge(facts: Facts, { checkEviction, memoryBudgetBytes, commitme
   }
 }
 
-/** One setting of each primary; undefined where CONFIG is forbidden or unknown to the server. */
-async function setting(store: Store, name: string): Promise<Map<string, string> | undefined> {
+/** The settings of each primary; none where CONFIG is forbidden or unknown to the server. */
+async function readSettings(store: Store): Promise<Map<string, FileSettings | undefined>> {
   try {
-    const replies = await store.eachPrimary('CONFIG', 'GET', name)
-    return new Map(replies.map(({ node, reply }) => [node, (reply as [string, string])[1]]))
+    const replies = await store.eachPrimary(...askFileSettings)
+    return new Map(replies.map(({ node, reply }) => [node, parseFileSettings(reply)]))
   } catch {
-    return undefined
+    return new Map()
   }
 }
 
 /** What each server that takes writes says. */
 async function readFacts(store: Store): Promise<{ node: string; facts: Facts }[]> {
   const infos = await store.eachPrimary('INFO')
-  const appendfsync = await setting(store, 'appendfsync')
-  const save = appendfsync && (await setting(store, 'save'))
+  const settings = await readSettings(store)
   return infos.map(({ node, reply }) => {
-    const [fsync, saves] = [appendfsync?.get(node), save?.get(node)]
-    const settings = fsync === undefined || saves === undefined ? undefined : { appendfsync: fsync, save: saves }
-    return { node, facts: { info: parseInfo(reply as string), settings } }
+    const facts = { info: parseInfo(reply as string), settings: settings.get(node) }
+    return { node, facts }
   })
 }
 

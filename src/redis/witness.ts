@@ -28,6 +28,7 @@ import type { ServiceEvent } from '../events/events.ts'
 import { limits } from '../limits.ts'
 import type { RedisClock } from './clock.ts'
 import { NotSentError } from './errors.ts'
+import { askFileSettings, fsyncsFirst } from './fsync.ts'
 import type { Durability } from './group-commit.ts'
 import type { RawReply, ScriptText } from './scripts.ts'
 import { type LossyChange, lossyChanges, type Sighting, storeWitness, type WitnessRecord } from './witness-scripts.ts'
@@ -74,15 +75,7 @@ function canBeLost(change: LossyChange, replicas: number, durability: Durability
 }
 
 /** Whether the append-only file is fsynced before each answer; where that cannot be read it is not known to be. */
-async function fsyncsAlways(redis: Redis): Promise<boolean> {
-  const read = async (name: string) => ((await redis.call('CONFIG', 'GET', name)) as string[])[1]
-  try {
-    const [rule, lax] = await Promise.all([read('appendfsync'), read('no-appendfsync-on-rewrite')])
-    return rule === 'always' && lax === 'no'
-  } catch {
-    return false
-  }
-}
+const fsyncsAlways = (redis: Redis): Promise<boolean> => redis.call(...askFileSettings).then(fsyncsFirst, () => false)
 
 const details: Record<WitnessRecord['change'], string> = {
   '': '',

@@ -116,7 +116,8 @@ t.test('fsynced: given where the disk confirms, refused where it cannot', async 
     { status: 'ok' },
   )
 
-  for (const args of [[], ['--appendonly', 'yes', '--appendfsync', 'everysec']]) {
+  const everysec = ['--appendonly', 'yes', '--appendfsync', 'everysec']
+  for (const args of [[], everysec, [...always.args, '--no-appendfsync-on-rewrite', 'yes']]) {
     const at = await serve(t, await startRedis(t, { args }), 'fsynced')
     t.match(await at.claim(ledger()), { status: 503, body: { code: 'durability-not-reached' } }, args.join(' '))
     const verdict = (await at.services.inspector.check()).checks.find(({ name }) => name === 'durability')

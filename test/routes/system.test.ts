@@ -53,7 +53,7 @@ const info = (changed: Record<string, string> = {}) =>
       ...changed,
     }),
   )
-const always = { appendfsync: 'always', save: '' }
+const always = { appendfsync: 'always', 'no-appendfsync-on-rewrite': 'no', save: '' }
 const rules = { checkEviction: true, commitments: [], memoryBudgetBytes: 100 * 1024 * 1024 }
 const inspect = (changed: Record<string, string>, settings: Facts['settings'] = always) =>
   judge({ info: info(changed), settings }, rules)
@@ -69,10 +69,11 @@ t.test('each setting of Redis gets its verdict, and a remedy unless it is well',
     ['eviction_policy', 'fail', { maxmemory_policy: 'volatile-ttl' }],
     ['eviction_policy', 'warn', { maxmemory_policy: 'allkeys-lru', maxmemory: '0' }],
     ['persistence', 'ok', {}],
-    ['persistence', 'warn', {}, { appendfsync: 'everysec', save: '' }],
-    ['persistence', 'warn', {}, { appendfsync: 'no', save: '' }],
+    ['persistence', 'warn', {}, { ...always, appendfsync: 'everysec' }],
+    ['persistence', 'warn', {}, { ...always, appendfsync: 'no' }],
+    ['persistence', 'warn', {}, { ...always, 'no-appendfsync-on-rewrite': 'yes' }],
     ['persistence', 'fail', { aof_last_write_status: 'err' }],
-    ['persistence', 'fail', { aof_enabled: '0' }, { appendfsync: 'always', save: '3600 1' }],
+    ['persistence', 'fail', { aof_enabled: '0' }, { ...always, save: '3600 1' }],
     ['persistence', 'fail', { aof_enabled: '0' }],
     ['maxmemory', 'ok', {}],
     ['maxmemory', 'ok', { maxmemory: '0' }],
@@ -124,7 +125,7 @@ t.test('where an ACL forbids CONFIG the check tells what INFO tells', async (t) 
 
 t.test('of several servers the worst verdict counts, and says whose it is', async (t) => {
   const info = (fields: object) => new Map(Object.entries({ redis_version: '7.0.15', ...fields }))
-  const facts = (fields: object, appendfsync: string) => ({ info: info(fields), settings: { appendfsync, save: '' } })
+  const facts = (fields: object, appendfsync: string) => ({ info: info(fields), settings: { ...always, appendfsync } })
   const noeviction = { maxmemory: '0', maxmemory_policy: 'noeviction', aof_enabled: '1' }
   const good = judge(facts(noeviction, 'always'), rules)
   const evicting = { ...noeviction, maxmemory: '1', maxmemory_policy: 'allkeys-lru' }
