@@ -72,10 +72,19 @@ export function createSweep(context: Context, namespaces: readonly string[], log
   let running: Promise<unknown> = Promise.resolve()
   const places = namespaces.map((namespace) => ({ namespace, groups: groupsOf(context, namespace) }))
 
-  async function sweepNamespace({ namespace, groups }: (typeof places)[number]): Promise<number> {
+  /** False where another process is known to sweep. Where that cannot be asked all do: the lease only saves them work. */
+  async function isOurs(namespace: string): Promise<boolean> {
     const lease = { holder, lease_ms: limits.sweepLeaseMs }
-    const { held } = await store.run(leaseHold, [keys.sweepLease(namespace)], lease)
-    if (!held) return 0
+    try {
+      return (await store.run(leaseHold, [keys.sweepLease(namespace)], lease)).held
+    } catch (error) {
+      log.debug({ err: error, namespace }, 'the lease of the sweep could not be asked for')
+      return true
+    }
+  }
+
+  async function sweepNamespace({ namespace, groups }: (typeof places)[number]): Promise<number> {
+    if (!(await isOurs(namespace))) return 0
     const sweeps = groups.map((group) => sweepGroup(context, namespace, group))
     return whatAnswered(await Promise.allSettled(sweeps)).reduce((sum, settled) => sum + settled, 0)
   }

@@ -3,7 +3,7 @@ import t from 'tap'
 import { randomUUID } from 'node:crypto'
 import { type Answer, makeKey, startApp } from '../helpers/app.ts'
 import { effectCalls, newEffect, passing, rejected } from '../helpers/effects.ts'
-import { randomNamespace, waitFor } from '../helpers/redis-server.ts'
+import { randomNamespace, redisCli, startRedis, waitFor } from '../helpers/redis-server.ts'
 
 const config = 'effects: { types: { reclaimable: { on_lease_expiry: reclaim } } }'
 
@@ -417,6 +417,17 @@ t.test(
     t.ok(alive)
   },
 )
+
+t.test('the sweep settles a silent holder where a full Redis refuses the lease of the sweep', async (t) => {
+  const redis = await startRedis(t)
+  const app = await startApp(t, { redis })
+  const { effect_id } = await effectCalls(app).hold(newEffect())
+  await app.moveClock(31)
+  await redisCli(redis.port, 'CONFIG', 'SET', 'maxmemory', 1)
+  t.equal(await app.services.sweep.once(), 1)
+  const uncertain = app.events.filter(({ event }) => event === 'effect.uncertain')
+  t.match(uncertain, [{ effect_id, cause: 'lease_expired' }])
+})
 
 t.test('whoever looks first at a silent holder tells of it', async (t) => {
   const app = await startApp(t)
