@@ -90,7 +90,10 @@ export function createSweep(context: Context, namespaces: readonly string[], log
   }
 
   async function once(): Promise<number> {
-    const counts = await Promise.all(places.map(sweepNamespace))
+    const sweeps = places.map(sweepNamespace)
+    // What fails waits for the others: a round that ends before would run beside the next one, and `stop` would not wait for it.
+    await Promise.allSettled(sweeps)
+    const counts = await Promise.all(sweeps)
     return counts.reduce((total, count) => total + count, 0)
   }
 

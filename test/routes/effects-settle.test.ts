@@ -1,6 +1,8 @@
 /** What a person decides (resolve, delete), what everybody may look at (get, lookup, list), and the sweep. */
 import t from 'tap'
 import { randomUUID } from 'node:crypto'
+import { createSweep } from '../../src/effects/sweep.ts'
+import type { Store } from '../../src/redis/client.ts'
 import { type Answer, makeKey, startApp } from '../helpers/app.ts'
 import { effectCalls, newEffect, passing, rejected } from '../helpers/effects.ts'
 import { randomNamespace, redisCli, startRedis, waitFor } from '../helpers/redis-server.ts'
@@ -427,6 +429,30 @@ t.test('the sweep settles a silent holder where a full Redis refuses the lease o
   t.equal(await app.services.sweep.once(), 1)
   const uncertain = app.events.filter(({ event }) => event === 'effect.uncertain')
   t.match(uncertain, [{ effect_id, cause: 'lease_expired' }])
+})
+
+t.test('a round of the sweep ends with its last namespace, also where another one fails before', async (t) => {
+  const redis = await startRedis(t)
+  const app = await startApp(t, { redis })
+  const { effects, keys, store, log } = app.services
+  await redisCli(redis.port, 'SET', keys.inflight('broken', 0), 'no index')
+  await effectCalls(app).hold(newEffect())
+  await app.moveClock(31)
+  let failed = false
+  let goOn = () => {}
+  const gate = new Promise<void>((resolve) => (goOn = resolve))
+  const run: Store['run'] = async (definition, names, ...rest) => {
+    if (definition.name === 'effect-due' && names.includes(keys.inflight('default', 0))) await gate
+    return store.run(definition, names, ...rest).finally(() => (failed ||= names.includes(keys.inflight('broken', 0))))
+  }
+  const sweep = createSweep({ ...effects.context, store: { ...store, run } }, ['broken', 'default'], log)
+  let ended = false
+  const round = sweep.once().finally(() => (ended = true))
+  await waitFor(() => failed)
+  t.notOk(ended, 'it does not end while a namespace is swept')
+  goOn()
+  await t.rejects(round, /WRONGTYPE/, 'and the trouble is told then')
+  t.equal(app.events.filter(({ event }) => event === 'effect.uncertain').length, 1)
 })
 
 t.test('whoever looks first at a silent holder tells of it', async (t) => {
