@@ -3,7 +3,7 @@ import t, { type Test } from 'tap'
 import { randomUUID } from 'node:crypto'
 import { identify } from '../../src/effects/identity.ts'
 import { createKeys } from '../../src/redis/keys.ts'
-import { newEffect } from '../helpers/effects.ts'
+import { newEffect, passing } from '../helpers/effects.ts'
 import { type ClusterNode, slotOf, startCluster } from '../helpers/redis-cluster.ts'
 import { waitFor } from '../helpers/redis-server.ts'
 import { type Effect, effectsOf, effectsWhere, recordKey, slotOfEffect } from '../helpers/slots.ts'
@@ -46,8 +46,15 @@ t.test('one bad call among many fails alone, and no script crosses slots', async
   for (const told of errors) t.notMatch(String(told), /CROSSSLOT/)
 })
 
+type Place = Awaited<ReturnType<typeof scene>>
+
 /** One shard hangs, and serves again. */
-async function hangs(t: Test, { cluster, at }: Awaited<ReturnType<typeof scene>>, hung: ClusterNode): Promise<void> {
+async function hangs(
+  t: Test,
+  { cluster, at }: Place,
+  hung: ClusterNode,
+  meanwhile?: (t: Test) => Promise<void>,
+): Promise<void> {
   const others = cluster.primaries.filter((node) => node !== hung)
   const stuck = effectsOf(cluster, hung, 6)
   const free = others.flatMap((node) => effectsOf(cluster, node, 6))
@@ -60,16 +67,34 @@ async function hangs(t: Test, { cluster, at }: Awaited<ReturnType<typeof scene>>
   const noticed = () =>
     uncertain().filter((event) => 'effect_id' in event && silent.has(String(event.effect_id))).length
   await waitFor(() => noticed() === free.length, 20_000)
+  await meanwhile?.(t)
   await hung.kill('SIGCONT')
   await recovered(t, at, () => stuck[0]!)
   for (const effect of stuck.slice(1)) t.equal((await inTime(t, at.claim(effect))).status, 201, 'nobody holds it')
 }
 
+/** Effects of a healthy shard, held before: which calls about them do not go without what else the namespace has. */
+async function missesTheRest({ cluster, at }: Place, healthy: ClusterNode): Promise<(t: Test) => Promise<void>> {
+  const job = { job_type: 'of-the-shard' }
+  const [one, other, another] = effectsOf(cluster, healthy, 3).map((effect) => ({ ...effect, ...job }))
+  const [{ held }, completing] = [await at.hold(one!), await at.hold(other!)]
+  const needIt = () => [
+    ...[at.claim(another!), at.fail({ ...held, ...passing }), at.remove(held.effect_id)],
+    ...[at.resolve(held.effect_id, { resolution: 'executed', reason: 'a test' }), at.call('GET', '/api/v1/audit')],
+  ]
+  return async (t) => {
+    await Promise.all(needIt().map((call) => refused(t, call, 'failing_over')))
+    t.equal((await inTime(t, at.renew(completing.held))).status, 200)
+    t.equal((await inTime(t, at.complete({ ...completing.held, result: 1 }))).status, 200)
+  }
+}
+
 t.test('a hung shard: its calls end in time, the others never notice', async (t) => {
   const place = await scene(t, { replicas: 0, nodeTimeoutMs: 30_000 }, { background: true })
-  const withLease = await place.cluster.ownerOf(slotOf(keys.sweepLease('default')))
-  const another = place.cluster.primaries.find((node) => node !== withLease)!
-  await t.test('the one on which the lease of the sweep lies', (t) => hangs(t, place, withLease))
+  const shard = await place.cluster.ownerOf(slotOf(keys.sweepLease('default')))
+  const another = place.cluster.primaries.find((node) => node !== shard)!
+  const misses = await missesTheRest(place, another)
+  await t.test('the one with the rest of the namespace', (t) => hangs(t, place, shard, misses))
   await t.test('another one', (t) => hangs(t, place, another))
 })
 
