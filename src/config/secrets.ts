@@ -1,5 +1,6 @@
 /** What the file only points at: credentials in URLs, in files of their own and in REDIS_PASSWORD. */
 import { readFileSync } from 'node:fs'
+import { createSecureContext } from 'node:tls'
 import type { ApiKey } from '../auth.ts'
 import { variable, type Environment } from './environment.ts'
 import type { FileConfig } from './schema.ts'
@@ -22,6 +23,7 @@ export function resolveRedis(file: FileConfig['redis'], env: Environment, report
   const passwordFromEnv = variable(env, 'REDIS_PASSWORD')
   if (!urlFromEnv) onlyOne([file.password, password_file, inFile.password], ['redis', 'password'], report)
   onlyOne([file.sentinel_password, sentinel_password_file], ['redis', 'sentinel_password'], report)
+  checkTlsFiles(file.tls, report)
   const stored = passwordFromEnv || login.password ? null : secretIn(password_file, ['redis', 'password_file'], report)
   return {
     ...redis,
@@ -32,6 +34,23 @@ export function resolveRedis(file: FileConfig['redis'], env: Environment, report
       file.sentinel_password ?? secretIn(sentinel_password_file, ['redis', 'sentinel_password_file'], report),
   }
 }
+
+/** Each connection reads them anew: here a person is told in time, where otherwise the start or every connection fails. */
+function checkTlsFiles(tls: FileConfig['redis']['tls'], report: Report): void {
+  if (tls === null) return
+  const path: Path = ['redis', 'tls']
+  secretIn(tls.ca_file, [...path, 'ca_file'], report)
+  const cert = secretIn(tls.cert_file, [...path, 'cert_file'], report)
+  const key = secretIn(tls.key_file, [...path, 'key_file'], report)
+  if (cert === null || key === null) return
+  try {
+    createSecureContext({ cert, key })
+  } catch (error) {
+    report(path, `cert_file and key_file cannot be used (${codeOf(error)})`)
+  }
+}
+
+const codeOf = (error: unknown): string => (error as NodeJS.ErrnoException).code ?? 'unknown error'
 
 function onlyOne(values: (string | null)[], path: Path, report: Report): void {
   if (values.filter((value) => value !== null).length > 1) {
@@ -70,7 +89,7 @@ function secretIn(file: string | null, path: Path, report: Report): string | nul
     if (secret !== '') return secret
     report(path, `${file} is empty`)
   } catch (error) {
-    report(path, `${file} cannot be read (${(error as NodeJS.ErrnoException).code ?? 'unknown error'})`)
+    report(path, `${file} cannot be read (${codeOf(error)})`)
   }
   return null
 }

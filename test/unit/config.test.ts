@@ -269,14 +269,32 @@ t.test('contradictions about Redis are faults, never ignored', async (t) => {
   t.match(faultsOf('redis: {password: a}'), [/redis\.password: has no effect on the private Redis/])
   t.match(faultsOf('redis: {tls: {}}'), [/redis\.tls: has no effect/])
   t.match(faultsOf('redis: {url: "redis://h", tls: {}}'), [/redis\.tls: needs a URL that begins with rediss/])
-  t.match(faultsOf('redis: {url: "rediss://h", tls: {cert_file: a}}'), [/belong together/])
+  t.match(faultsOf('redis: {url: "rediss://h", tls: {cert_file: a}}').join(), /belong together/)
   t.match(faultsOf('redis: {url: "redis://h", name: a}'), [/sentinels and name belong together/])
   t.match(faultsOf('redis: {url: "redis://h", sentinel_password: a}'), [/has no effect without sentinels/])
   t.match(faultsOf('redis: {url: "redis://h", cluster: [{host: a}]}').join(), /only one of url, sentinels and cluster/)
-  t.strictSame(read('redis: {url: "rediss://h", tls: {ca_file: /ca.pem}}').redis.tls, {
-    ...{ ca_file: '/ca.pem', cert_file: null, key_file: null, servername: null },
-  })
 })
+
+t.test(
+  'a file of TLS that cannot be read or used is a fault with its line, not a start that fails later',
+  async (t) => {
+    const dir = t.testdir({ 'ca.pem': 'a', empty: '\n', not: 'a key' })
+    const tls = (more: string) => `redis:\n  url: "rediss://h"\n  tls:\n    ${more}\n`
+    t.strictSame(read(tls(`ca_file: ${dir}/ca.pem`)).redis.tls, {
+      ...{ ca_file: `${dir}/ca.pem`, cert_file: null, key_file: null, servername: null },
+    })
+    t.match(faultsOf(tls(`ca_file: ${dir}/none`)), [/^c\.yaml:4: redis\.tls\.ca_file: .* cannot be read \(ENOENT\)$/])
+    t.match(faultsOf(tls(`ca_file: ${dir}`)), [/redis\.tls\.ca_file: .* cannot be read \(EISDIR\)/])
+    t.match(faultsOf(tls(`ca_file: ${dir}/empty`)), [/redis\.tls\.ca_file: .* is empty/])
+    t.match(faultsOf(tls(`cert_file: ${dir}/none\n    key_file: ${dir}/gone`)), [
+      /^c\.yaml:4: redis\.tls\.cert_file: .*none cannot be read \(ENOENT\)$/,
+      /^c\.yaml:5: redis\.tls\.key_file: .*gone cannot be read \(ENOENT\)$/,
+    ])
+    t.match(faultsOf(tls(`cert_file: ${dir}/not\n    key_file: ${dir}/not`)), [
+      /^c\.yaml:3: redis\.tls: cert_file and key_file cannot be used \(ERR_OSSL_/,
+    ])
+  },
+)
 
 t.test('one process, several, and one per core load', async (t) => {
   for (const PROCESSES of ['1', '2', 'auto']) t.strictSame(faultsOf('', { PROCESSES }), [])
@@ -440,6 +458,15 @@ t.test('check-config prints the effective configuration masked, which loads agai
   t.equal(bad.stdout, '')
   t.match(bad.stderr, /bad\.yaml:1: a: unknown key/)
   t.match(bad.stderr, /bad\.yaml:2: redis\.ur: unknown key; did you mean url\?/)
+})
+
+t.test('check-config and the start alike say which file of TLS cannot be read, without a stack', async (t) => {
+  const dir = t.testdir({ 'tls.yaml': 'redis: {url: "rediss://127.0.0.1:1", tls: {ca_file: /nonexist}}' })
+  const file = join(dir, 'tls.yaml')
+  for (const told of [run('check-config', [file]), run('main', [], { CONFIG_FILE: file, PORT: '0' })]) {
+    t.equal(told.status, 1)
+    t.equal(told.stderr, `${file}:1: redis.tls.ca_file: /nonexist cannot be read (ENOENT)\n`)
+  }
 })
 
 t.test('make-key prints a fresh key and an entry that admits it, or its usage', async (t) => {
