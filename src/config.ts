@@ -70,7 +70,7 @@ export function parseConfig(text: string, env: Environment, fileName: string | n
     auth: { ...settings.auth, keys: resolveKeys(settings.auth.keys, report) },
     server,
   })
-  checkRules(config, report)
+  checkRules(config, env, report)
   if (faults.length > 0) throw new ConfigError(faults)
   return config
 }

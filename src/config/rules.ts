@@ -1,11 +1,11 @@
 /** What a schema cannot say: settings that contradict each other. */
-import { isLoopback } from './environment.ts'
+import { isLoopback, variable, type Environment } from './environment.ts'
 import type { Config } from './types.ts'
 import type { Path, Report } from './yaml.ts'
 
-/** Reports every contradiction in `config`. */
-export function checkRules(config: Config, report: Report): void {
-  checkRedis(config.redis, report)
+/** Reports every contradiction in `config`, which was read under the variables of `env`. */
+export function checkRules(config: Config, env: Environment, report: Report): void {
+  checkRedis(config.redis, env, report)
   checkTls(config.redis, report)
   checkBreakers(config.retry, report)
   checkFailureRules(config.failures.rules, report)
@@ -14,7 +14,7 @@ export function checkRules(config: Config, report: Report): void {
   }
 }
 
-function checkRedis(redis: Config['redis'], report: Report): void {
+function checkRedis(redis: Config['redis'], env: Environment, report: Report): void {
   const places = [redis.url, redis.sentinels, redis.cluster].filter((place) => place !== null).length
   if (places > 1) report(['redis'], 'expected only one of url, sentinels and cluster')
   if ((redis.sentinels === null) !== (redis.name === null)) report(['redis'], 'sentinels and name belong together')
@@ -23,7 +23,9 @@ function checkRedis(redis: Config['redis'], report: Report): void {
   }
   if (places > 0) return
   for (const key of ['username', 'password', 'tls'] as const) {
-    if (redis[key] !== null) report(['redis', key], 'has no effect on the private Redis: set redis.url or REDIS_URL')
+    const fromEnv = key === 'password' && variable(env, 'REDIS_PASSWORD') !== undefined
+    const path = fromEnv ? ['REDIS_PASSWORD'] : ['redis', key]
+    if (redis[key] !== null) report(path, 'has no effect on the private Redis: set redis.url or REDIS_URL')
   }
 }
 

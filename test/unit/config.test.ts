@@ -267,6 +267,9 @@ t.test('a password may stand in a file of its own, and only in one place', async
 
 t.test('contradictions about Redis are faults, never ignored', async (t) => {
   t.match(faultsOf('redis: {password: a}'), [/redis\.password: has no effect on the private Redis/])
+  const REDIS_PASSWORD = 'e'
+  t.match(faultsOf('', { REDIS_PASSWORD }), [/^environment: REDIS_PASSWORD: has no effect on the private Redis/])
+  t.match(faultsOf('redis: {password: a}', { REDIS_PASSWORD }), [/^environment: REDIS_PASSWORD: has no effect/])
   t.match(faultsOf('redis: {tls: {}}'), [/redis\.tls: has no effect/])
   t.match(faultsOf('redis: {url: "redis://h", tls: {}}'), [/redis\.tls: needs a URL that begins with rediss/])
   t.match(faultsOf('redis: {url: "rediss://h", tls: {cert_file: a}}').join(), /belong together/)
