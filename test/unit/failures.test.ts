@@ -2,6 +2,7 @@ import t from 'tap'
 import { z } from 'zod'
 import fastJsonStringify from 'fast-json-stringify'
 import { createClassifier, normaliseError, type ConfiguredRule, type Market } from '../../src/failures/classify.ts'
+import { markets } from '../../src/failures/rule.ts'
 import {
   classificationSchema,
   classifyBodySchema,
@@ -60,6 +61,30 @@ for (const [code, expected, retryable] of seed) {
     }
   })
 }
+
+/** -2010 is not among them: each market's own list says what it means there. */
+const inEveryMarket = seed.filter(([code]) => code !== -2010)
+
+for (const market of markets) {
+  t.test(`codes that the contract names for no market in particular mean the same in ${market}`, async (t) => {
+    for (const [code, expected, retryable] of inEveryMarket) {
+      t.equal(brief({ code, message: 'x' }, market), expected, String(code))
+      t.equal(classify({ code, message: 'x' }, market).retryable, retryable, String(code))
+    }
+    const unexpected = 'An unexpected response was received from the message bus. Execution status unknown.'
+    t.equal(brief({ code: -1006, message: unexpected }, market), 'TEMPORARY_ERROR unknown')
+    t.equal(brief({ code: -1003, message: 'IP banned until 1700000060000.' }, market), 'EXCHANGE_BAN no')
+  })
+}
+
+t.test('-2010 without a text that refines it means what the list of each market says', async (t) => {
+  t.equal(brief({ code: -2010, message: 'x' }, 'spot'), 'INSUFFICIENT_BALANCE no')
+  for (const market of markets.filter((name) => name !== 'spot')) {
+    t.equal(brief({ code: -2010, message: 'x' }, market), 'VALIDATION_ERROR no', market)
+    t.equal(brief({ code: -2010, message: insufficient }, market), 'INSUFFICIENT_BALANCE no', market)
+    t.equal(brief({ code: -2010, message: 'Duplicate order sent.' }, market), 'DUPLICATE yes', market)
+  }
+})
 
 const insufficient = 'Account has insufficient balance for requested action.'
 const forms: [client: string, error: unknown, rule: string][] = [

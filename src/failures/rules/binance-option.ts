@@ -9,6 +9,21 @@ const section = (name: string, rows: readonly CodeRow[]): Rule[] =>
     rows,
   )
 
+/**
+ * The list of options leaves these out, but its gateway is that of the other products: a code must not be less known here,
+ * least of all one that says to wait, or that nobody knows what happened. Rows of the list itself come first.
+ */
+const asElsewhere = codeRules(
+  'binance.option',
+  { source: 'Binance Spot API, errors.md; not in the list of options', exchange: 'binance', market: 'option' },
+  [
+    [-1003, 'TOO_MANY_REQUESTS', 'RATE_LIMIT'],
+    [-1006, 'UNEXPECTED_RESP', 'TEMPORARY_ERROR'],
+    [-1007, 'TIMEOUT', 'TIMEOUT'],
+    [-1013, 'INVALID_MESSAGE', 'VALIDATION_ERROR'],
+  ],
+)
+
 export const binanceOption: readonly Rule[] = [
   ...section('10xx - General Server or Network issues', [
     [-1000, 'UNKNOWN', 'UNKNOWN'],
@@ -140,4 +155,5 @@ export const binanceOption: readonly Rule[] = [
     [-6062, 'INVALID_USER_STATUS', 'PERMISSION_DENIED'],
     [-6063, 'CANCEL_REJECTED', 'VALIDATION_ERROR'],
   ]),
+  ...asElsewhere,
 ]
