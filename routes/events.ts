@@ -1,6 +1,6 @@
 /** What happens in a namespace, as it happens. */
 import type { EventFeed } from '../src/events/feed.ts'
-import { eventStream } from '../src/events/schema.ts'
+import { eventId, eventStream, eventStreamHeaders } from '../src/events/schema.ts'
 import type { Declare } from '../src/http/operation.ts'
 import { invalidRequest } from '../src/problems.ts'
 import * as examples from './examples/events.ts'
@@ -8,7 +8,7 @@ import * as examples from './examples/events.ts'
 /** An id of the stream, `<ms>-<n>`; without the second part its first one. */
 function lastEventId(header: string | string[] | undefined): string | undefined {
   if (header === undefined || header === '') return undefined
-  const [, ms, number = '0'] = /^(\d{1,15})(?:-(\d{1,15}))?$/.exec(String(header)) ?? []
+  const [, ms, number = '0'] = eventId.exec(String(header)) ?? []
   if (ms === undefined) throw invalidRequest([{ pointer: 'Last-Event-ID', message: 'is not an id of this stream' }])
   return `${ms}-${number}`
 }
@@ -25,6 +25,7 @@ export function eventRoutes(declare: Declare, feed: EventFeed): void {
       description:
         'Server-sent events, from now on, or from behind the `Last-Event-ID` of the request, which reaches back 10,000 ' +
         'events; where older ones are asked for, `event: gap` comes first. Ends when the service drains: connect again.',
+      headersShown: eventStreamHeaders,
       answers: {
         200: {
           description: 'The stream.',
@@ -33,7 +34,6 @@ export function eventRoutes(declare: Declare, feed: EventFeed): void {
           mediaType: 'text/event-stream',
         },
       },
-      problems: ['invalid-request'],
     },
     ({ principal, request, reply }) => {
       const after = lastEventId(request.headers['last-event-id'])

@@ -47,6 +47,8 @@ export type Operation<Body, Query, Params> = {
   /** What the body may be, as an example. */
   bodyExample?: unknown
   query?: z.ZodType<Query>
+  /** What the document says of headers, which the handler reads itself. */
+  headersShown?: z.ZodType
   params?: z.ZodType<Params>
   answers: Record<number, Answer>
   /** Problems of this call beside those that every call has. */
@@ -207,6 +209,7 @@ export function createDeclare(app: FastifyInstance, components: Components) {
         // src/http/openapi.ts moves it into the request body, where the generator leaves no room for it.
         ...(body ? { body: input(operation.bodyShown ?? body), 'x-body': bodyNotes(body, operation.bodyExample) } : {}),
         ...(query ? { querystring: input(query) } : {}),
+        ...(operation.headersShown ? { headers: input(operation.headersShown) } : {}),
         ...(params ? { params: input(params) } : {}),
         ...(role === 'open' ? { security: [] } : { security: [{ apiKey: [] }] }),
         response,

@@ -18,6 +18,7 @@ type Operation = {
   summary: string
   tags: string[]
   security: object[]
+  parameters?: { in: string; name: string; required: boolean; schema: { pattern?: string } }[]
   requestBody?: { required: boolean; content: Content }
   responses: Record<string, { description: string; content?: Content }>
 }
@@ -102,6 +103,15 @@ t.test(
     }
   },
 )
+
+t.test('the event stream declares the header that it goes on from, in the form that it takes', async (t) => {
+  const { parameters = [] } = document.paths['/api/v1/events']!['get']!
+  const header = parameters.find(({ name }) => name === 'Last-Event-ID')
+  t.match(header, { in: 'header', required: false })
+  const form = new RegExp(header?.schema.pattern ?? '^$')
+  t.ok(form.test('1795468122456-0') && form.test('1795468122456'))
+  t.notOk(form.test('yesterday'))
+})
 
 t.test('every answer with a body shows an example, and so does every body', async (t) => {
   for (const { operationId, requestBody } of operations) {
