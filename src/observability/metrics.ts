@@ -35,6 +35,9 @@ export type Sources = {
 /** What a registry holds, as processes hand it to each other. */
 export type CountedMetrics = Awaited<ReturnType<Registry['getMetricsAsJSON']>>
 
+/** `/breakers/:job_type`, as the server has it, the way that `openapi.yaml` writes it. */
+const pathOf = (route: string): string => route.replaceAll(/:(\w+)/g, '{$1}')
+
 function requestMetrics(registry: Registry) {
   const registers = [registry]
   const requests = createHistogram(registry, {
@@ -43,7 +46,10 @@ function requestMetrics(registry: Registry) {
     labelNames: ['route', 'status'],
     bounds: buckets,
   })
-  const routes = remembered((route: string) => remembered((status: number) => requests({ route, status: `${status}` })))
+  const routes = remembered((url: string) => {
+    const route = pathOf(url)
+    return remembered((status: number) => requests({ route, status: `${status}` }))
+  })
   const faults = new Counter({
     name: 'effectonce_faults_total',
     help: 'Mistakes of the service itself, by where they showed: a request, or the background.',

@@ -1,11 +1,13 @@
 import { spawn } from 'node:child_process'
 import { once } from 'node:events'
+import { readFileSync } from 'node:fs'
 import { mkdtemp, rm, writeFile } from 'node:fs/promises'
 import os from 'node:os'
 import path from 'node:path'
 import { fastify } from 'fastify'
 import { pino } from 'pino'
 import t, { type Test } from 'tap'
+import { parse } from 'yaml'
 import { z } from 'zod'
 import { handleError } from '../../src/http/errors.ts'
 import { createDeclare } from '../../src/http/operation.ts'
@@ -267,6 +269,24 @@ t.test('claims, effects in flight, calls and the store are counted; labels are b
   t.equal(value('effectonce_memory_budget_bytes'), 100 * 1024 * 1024)
   t.notMatch(text, /my_own_type|stranger|namespace=/)
   t.match(text, /^nodejs_eventloop_lag_seconds /m)
+})
+
+t.test('a route is counted under its path in openapi.yaml, else as unknown', async (t) => {
+  const { call } = await startChecked(t)
+  await call('GET', '/api/v1/breakers/place_order')
+  await call('POST', '/api/v1/breakers/place_order/check', {})
+  await call('GET', '/problems/not-found')
+  await call('GET', '/nowhere')
+  const { text } = await call('GET', '/metrics')
+  const counted = [...text.matchAll(/^effectonce_request_seconds_count\{route="([^"]+)"/gm)].map(([, route]) => route!)
+  t.same(counted.toSorted(), [
+    ...['/api/v1/breakers/{job_type}', '/api/v1/breakers/{job_type}/check', '/problems/{slug}', 'unknown'],
+  ])
+  const { paths } = parse(readFileSync('openapi.yaml', 'utf8')) as { paths: object }
+  t.same(
+    counted.filter((route) => !(route in paths)),
+    ['unknown'],
+  )
 })
 
 t.test('a scrape neither fails nor hangs while Redis hangs; what is not known is left out', async (t) => {
