@@ -26,7 +26,7 @@ import { createClassifier } from './failures/classify.ts'
 import { keptError } from './failures/kept.ts'
 import { createCounts } from './observability/counts.ts'
 import { createHealth } from './observability/health.ts'
-import { inTime } from './observability/in-time.ts'
+import { createQuestions, inTime } from './observability/in-time.ts'
 import { createMetrics, type Metrics } from './observability/metrics.ts'
 import { createStoreState } from './observability/store-state.ts'
 import { createSystem } from './observability/system.ts'
@@ -269,14 +269,15 @@ function observationOf(
     privateRedis: usesPrivateRedis(config.redis),
   })
   const breakerStates = async () => (await Promise.all(namespaces.map(breakers.states))).flat()
+  const questions = createQuestions()
   metrics.watch({
     memory: memory.read,
-    effects: counts.all,
-    breakers: () => inTime(breakerStates()),
+    effects: questions.untilEnd(counts.all),
+    breakers: questions.untilEnd(() => inTime(breakerStates())),
     storeSilentSeconds: store.silentSeconds,
     waiters: waiting.count,
   })
-  return { health, storeState, system }
+  return { health, storeState, system, questions }
 }
 
 function countEvents(events: Events, metrics: Metrics): void {
@@ -318,6 +319,7 @@ export function createServices(options: ServiceOptions) {
     async stop(): Promise<void> {
       memory.stop()
       inspector.stop()
+      await observation.questions.end()
       await sweep.stop()
       await breakers.stop()
       await retryMetrics.flush()

@@ -15,6 +15,7 @@ import { logRequests } from '../../src/http/request-log.ts'
 import { limits } from '../../src/limits.ts'
 import { createCounts } from '../../src/observability/counts.ts'
 import { createHealth } from '../../src/observability/health.ts'
+import { createQuestions } from '../../src/observability/in-time.ts'
 import { createLog } from '../../src/observability/log.ts'
 import { createMetrics } from '../../src/observability/metrics.ts'
 import type { Store } from '../../src/redis/client.ts'
@@ -314,6 +315,21 @@ t.test('counting is shared by those who ask at the same time, and kept for a mom
   t.equal(asked, 2)
   const failing = createCounts(() => Promise.reject(storeUnavailable('unavailable')), ['one'])
   t.equal(await failing.all(), null)
+})
+
+t.test('gauges ask nothing once Redis is let go of, and that waits for what was asked before', async (t) => {
+  const questions = createQuestions()
+  let answer = (_counts: number): void => undefined
+  const ask = questions.untilEnd(() => new Promise<number>((resolve) => (answer = resolve)))
+  const asked = ask()
+  const order: string[] = []
+  const ended = questions.end().then(() => order.push('ended'))
+  t.equal(await ask(), null)
+  order.push('answered')
+  answer(1)
+  t.equal(await asked, 1)
+  await ended
+  t.same(order, ['answered', 'ended'])
 })
 
 t.test('the system tells its state, and of effects only those of the caller', async (t) => {
