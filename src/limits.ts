@@ -135,7 +135,8 @@ export const limits = {
   eventReaderStuckMs: 30_000,
   eventClientRetryMs: 2000,
 
-  // Breakers. A view is refreshed often enough that it is never older than breakerViewAgeMaxMs.
+  // Breakers. A view is refreshed often enough that it is never older than breakerViewAgeMaxMs. Failures that counted are
+  // kept breakerEventsMs or for the window, if that is longer; of what counted otherwise, breakerEventsRemembered.
   probeIdCharsMax: 128,
   overrideSecondsMin: 0.1,
   overrideSecondsMax: 31_536_000,
@@ -144,6 +145,7 @@ export const limits = {
   breakerIdleMs: 30 * 86_400_000,
   breakerEventsMs: 600_000,
   breakerEventsRemembered: 16,
+  breakerFailuresKept: 2000,
   breakerViewAgeMaxMs: 1000,
   breakerViewRefreshMs: 400,
   breakerViewUnusedMs: 60_000,
@@ -217,6 +219,10 @@ assert(limits.sweepIntervalMs * 2 < 1000, 'a silent holder is settled within a s
 assert(limits.sweepIntervalMs < limits.sweepLeaseMs)
 assert(limits.memoryPollMs + limits.storeDeadlineMs < limits.memoryAgeMaxMs)
 assert(limits.breakerViewRefreshMs * 2 < limits.breakerViewAgeMaxMs, 'one refresh may come late')
+assert(
+  limits.breakerFailuresKept >= 2 * limits.breakerFailuresMax,
+  'what has opened a breaker is known until as many more open it again',
+)
 assert(limits.retryNonceMs > 2 * limits.storeDeadlineMs, 'a call that the store sends again is known')
 assert(limits.bodyBytesMax < limits.batchBodyBytesMax)
 assert(limits.resultBytesMax <= limits.bodyBytesMax, 'a result travels in a body')

@@ -11,10 +11,11 @@
 --   ends_at        when open becomes half_open by itself
 --   hold_until     nothing goes before, because the exchange named a time
 --   successes      of probes in this half-open time
---   seen           digests of the last events that are not in the window, 22 characters each, oldest first
+--   seen           digests of the last events that are not in reports, 22 characters each, oldest first
 --   override       {user, on_behalf_of, reason, action, at, expires_at} of the last person, or absent
--- Beside it stand sorted sets that expire: reports (failures of the window: event -> microseconds, the newest that the
--- threshold needs), owners (owner -> its newest failure, as many as min_distinct_owners needs) and permits (-> expiry).
+-- Beside it stand sorted sets that expire: reports (failures that counted, also before the last closing: event ->
+-- microseconds, the newest failures_kept), owners (owner -> its newest failure, as many as min_distinct_owners needs) and
+-- permits (-> expiry).
 local breaker = {}
 do
   local EVENT_LENGTH = 22
@@ -156,11 +157,13 @@ do
 
   local function save_failure(b)
     local keys, settings, at = b.keys, b.settings, exact(b.now_us)
+    local kept_ms = math.max(settings.window_ms, settings.events_ms)
     redis.call('ZADD', keys.reports, at, b.failure[1])
-    redis.call('ZREMRANGEBYRANK', keys.reports, 0, -settings.failure_threshold - 1)
+    redis.call('ZREMRANGEBYSCORE', keys.reports, '-inf', exact(b.now_us - kept_ms * 1000))
+    redis.call('ZREMRANGEBYRANK', keys.reports, 0, -settings.failures_kept - 1)
     redis.call('ZADD', keys.owners, at, b.failure[2])
     redis.call('ZREMRANGEBYRANK', keys.owners, 0, -settings.min_distinct_owners - 1)
-    redis.call('PEXPIRE', keys.reports, exact(math.max(settings.window_ms, settings.events_ms)))
+    redis.call('PEXPIRE', keys.reports, exact(kept_ms))
     redis.call('PEXPIRE', keys.owners, exact(settings.window_ms))
   end
 

@@ -60,6 +60,7 @@ const settingsText = (jobType: string, settings: BreakerSettings): string =>
     auto_recovery_ms: Math.ceil((settings.auto_recovery_seconds ?? 0) * 1000),
     idle_ms: limits.breakerIdleMs,
     events_ms: limits.breakerEventsMs,
+    failures_kept: limits.breakerFailuresKept,
     events_remembered: limits.breakerEventsRemembered,
     history_max: limits.breakerHistoryMax,
   })

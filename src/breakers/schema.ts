@@ -28,7 +28,12 @@ const report = {
     .min(1)
     .max(limits.eventIdCharsMax)
     .optional()
-    .meta({ description: 'Names this outcome, which counts once however often it is sent.' }),
+    .meta({
+      description:
+        'Names this outcome, which counts once however often it is sent. Remembered of failures that counted while closed: ' +
+        `${limits.breakerEventsMs / 60_000} minutes or the window, if that is longer, the newest ${limits.breakerFailuresKept}; ` +
+        `of probes and of failures that asked for a hold: the newest ${limits.breakerEventsRemembered}.`,
+    }),
 }
 export const successBody = z.strictObject(report).meta({ id: 'BreakerSuccessRequest', description: 'A job went well.' })
 export const failureBody = z
@@ -91,7 +96,9 @@ export const breaker = z
     state,
     mode: z.enum(['enforce', 'shadow', 'disabled']),
     version,
-    failure_count: z.int().meta({ description: 'Failures in the window.' }),
+    failure_count: z.int().meta({
+      description: `Failures in the window since it was closed last; of more than ${limits.breakerFailuresKept} so many.`,
+    }),
     failure_threshold: z.int(),
     time_window_seconds: z.number(),
     opened_at: instantField('Since when it is not closed.').nullable(),

@@ -1,5 +1,6 @@
 /** Breakers over a real Redis: what many processes that race may rely on. */
 import t from 'tap'
+import { limits } from '../../src/limits.ts'
 import { Problem } from '../../src/problems.ts'
 import {
   actor,
@@ -12,6 +13,7 @@ import {
   startInstances,
 } from '../helpers/breakers.ts'
 import { randomNamespace, waitFor } from '../helpers/redis-server.ts'
+import { scriptCost } from '../helpers/script-cost.ts'
 
 const job = 'order_execution'
 const counting = classifier.classify({ http_status: 503, exchange: 'binance' }, { nowMs: 0 })
@@ -33,6 +35,13 @@ const transitions = async ({ breakers }: Instance, namespace: string) =>
   (await breakers.history(namespace, job, { limit: 500 })).history.map(({ version, to, cause }) => ({
     ...{ version, to, cause },
   }))
+async function nowUs({ breakers, store }: Instance, namespace: string): Promise<number> {
+  await breakers.get(namespace, job)
+  return (await store.clock()).nowUs()
+}
+/** Failures of nobody in particular, as the script keeps them. */
+const addFailures = (reports: string, count: number, atUs: number) =>
+  redis('ZADD', reports, ...Array.from({ length: count }, (_, at) => [atUs, `failure ${at}`]).flat())
 const named = ({ told }: Instance) => told.map(({ event }) => event)
 
 t.test('one never seen is closed with 0, and nothing is stored of it', async (t) => {
@@ -245,15 +254,70 @@ t.test('the same event counts once: in the window, after the breaker closed agai
   }
 })
 
+t.test('what has opened a breaker never counts towards the next opening', async (t) => {
+  const instance = await startInstance(t)
+  const namespace = randomNamespace()
+  const { breakers } = instance
+  const again = async () => {
+    for (let i = 0; i < 10; i++) await fail(instance, namespace, 1, { event_id: `E${i}` })
+    return breakers.get(namespace, job)
+  }
+  t.match(await again(), { state: 'open', version: 1 })
+  await breakers.override(namespace, job, { action: 'close', ...why }, actor)
+  await fail(instance, namespace, 1, { event_id: 'F1' })
+  t.match(await again(), { state: 'closed', version: 2, failure_count: 1 })
+  await breakers.reset(namespace, job, why, actor)
+  t.match(await again(), { state: 'closed', version: 3, failure_count: 0 }, 'nor after a reset')
+  await open(instance, namespace)
+  await toHalfOpen(instance, namespace)
+  await breakers.check(namespace, job, 'p')
+  t.match(await breakers.success(namespace, job, { probe_id: 'p' }), { state: 'closed', version: 6 })
+  await fail(instance, namespace, 1, { event_id: 'F1' })
+  t.match(await again(), { state: 'closed', version: 6, failure_count: 0 })
+})
+
+t.test('failures are kept ten minutes, and no more than the newest 2,000', async (t) => {
+  const instance = await startInstance(t, { failure_threshold: 3, min_distinct_owners: 2 })
+  const namespace = randomNamespace()
+  const reports = keys.breaker(namespace, job)[1]!
+  await addFailures(reports, limits.breakerFailuresKept, await nowUs(instance, namespace))
+  await fail(instance, namespace, 1, { owner: 'a', event_id: 'a' })
+  const many = await fail(instance, namespace, 2, { owner: 'a', event_id: 'a' })
+  t.match(many, { state: 'closed', failure_count: limits.breakerFailuresKept })
+  t.equal(await redis('ZCARD', reports), limits.breakerFailuresKept)
+  await moveClock(599)
+  t.match(await fail(instance, namespace, 1, { owner: 'a', event_id: 'a' }), { failure_count: 0 }, 'still known')
+  await moveClock(2)
+  t.match(await fail(instance, namespace, 1, { owner: 'a' }), { failure_count: 1 })
+  t.equal(await redis('ZCARD', reports), 1)
+})
+
+t.test('the largest set of failures keeps a report below a millisecond of Lua', async (t) => {
+  const instance = await startInstance(t, { failure_threshold: 1000, min_distinct_owners: 1000 })
+  const namespace = randomNamespace()
+  const reports = keys.breaker(namespace, job)[1]!
+  await fail(instance, namespace, 1)
+  const cost = (at: number) =>
+    scriptCost(redis, async () => {
+      await addFailures(reports, limits.breakerFailuresKept, at)
+      await instance.breakers.failure(namespace, job, {})
+    })
+  const full = await cost(await nowUs(instance, namespace))
+  const stale = await cost(1)
+  t.comment(`one more ${full}, one that lets all others go ${stale}`)
+  t.ok(full < 1, `one more: ${full}`)
+  t.ok(stale < 1, `one that lets all others go: ${stale}`)
+})
+
 t.test('one bad node does not shut a venue for all: min_distinct_owners', async (t) => {
   const instance = await startInstance(t, { failure_threshold: 5, min_distinct_owners: 3 })
   const namespace = randomNamespace()
   await fail(instance, namespace, 1, { owner: 'b' })
-  t.match(await fail(instance, namespace, 50, { owner: 'a' }), { state: 'closed', failure_count: 5 })
-  const [, reports, owners] = keys.breaker(namespace, job)
-  t.equal(await redis('ZCARD', reports!), 5, 'no more are kept than the threshold needs')
+  t.match(await fail(instance, namespace, 50, { owner: 'a' }), { state: 'closed', failure_count: 51 })
+  const owners = keys.breaker(namespace, job)[2]
   t.equal(await redis('ZCARD', owners!), 2)
   t.match(await fail(instance, namespace, 1, { owner: 'c' }), { state: 'open' }, 'the failure of b is remembered')
+  t.match(instance.told[0], { event: 'breaker.opened', failure_count: 52 })
 })
 
 t.test('an owner whose failure left the window is no distinct owner', async (t) => {

@@ -133,7 +133,7 @@ function look(state: State, settings: Settings, { status, body, text }: Answer):
   }
   assert.deepEqual(seen, {
     ...{ state: state.state, version: state.version },
-    failures: Math.min(inWindow(state, settings).length, settings.threshold),
+    failures: inWindow(state, settings).length,
     ...{ override: state.state === 'open' && state.end === null, hold: state.hold > state.now },
     ...{ opened: state.openedOnce, end: state.end !== null },
   })

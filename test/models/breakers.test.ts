@@ -24,7 +24,7 @@ import { Send } from './clients.ts'
 import { createRecorder, describe, explain, takeTurns, turnsOf, warmed } from './histories.ts'
 import { commandSettings, holds } from './replay.ts'
 
-/** An operation before names are given: `event` 0 is a new one, 1 the last; `job` counts back among running attempts. */
+/** An operation before names are given: `event` 0 is a new one, others count back; `job` counts back among running attempts. */
 type Plan =
   | { kind: 'check'; probe: string }
   | { kind: 'failure'; owner: string; event: number; probe?: string; error: ErrorKind }
@@ -38,7 +38,7 @@ type Plan =
   | { kind: 'renew'; job: number; lease: number }
 
 const probe = fc.constantFrom('p', 'q', 'r')
-const event = fc.constantFrom(0, 0, 0, 1)
+const event = fc.constantFrom(0, 0, 0, 0, 1, 4)
 const lease = fc.constantFrom(lasting(0), lasting(2))
 const job = fc.nat(1)
 const kind = <Kind extends string>(name: Kind) => fc.constant(name)
@@ -194,11 +194,13 @@ function meetBreaker(app: TestApp, settings: Settings) {
   const eventsBefore = app.events.length
   const running: string[] = []
   let version = 0
-  let lastEvent = randomUUID() as string
+  const events: string[] = []
 
   function nameEvent(event: number): string {
-    if (event === 0) lastEvent = randomUUID()
-    return lastEvent
+    const known = events.at(-event)
+    if (event !== 0 && known !== undefined) return known
+    events.push(randomUUID())
+    return events.at(-1) as string
   }
 
   /** With the names that are known now; undefined where no attempt runs. */
