@@ -206,10 +206,7 @@ function effectsOf(base: Base, { audit, auditFiles }: Records, breakers: Breaker
 
 /** What a retry decision asks of the breakers. */
 const breakerOfDecisions = (breakers: Breakers): DecisionsDependencies['breaker'] => ({
-  async state(namespace, jobType) {
-    const { state, mode, hold_until } = await breakers.get(namespace, jobType)
-    return { state, refuses: mode === 'enforce' && (state === 'open' || hold_until !== null) }
-  },
+  word: breakers.word,
   failed: (namespace, jobType, { owner, event_id, error }) =>
     breakers.failure(namespace, jobType, { owner, event_id, error }),
 })

@@ -1,7 +1,7 @@
 /** The breakers as effects meet them; src/services.ts passes it on, so that the two never import each other. */
 import type { Classification } from '../failures/classify.ts'
 import { type Context, digest, failureFacts, type JobReport, type TellWouldBlock } from './context.ts'
-import { type Refusal, refusalOf, refusalReason, settled } from './present.ts'
+import { type Refusal, refusalOf, refusalReason, retryWord, settled } from './present.ts'
 import { type BreakerRecord, breakerPermit, unknownBreaker } from './scripts.ts'
 
 export type Verdict = {
@@ -93,7 +93,7 @@ function createOutcomes(context: Context) {
     await context.report(namespace, jobType, { ...told, outcome: 'success', counts: true, hold_ms: 0 })
   }
 
-  /** Says that a job has failed, and answers the breaker after it. A failure that means nothing here costs nothing. */
+  /** Says that a job has failed, and answers what the breaker after it says to a retry. A failure that means nothing here costs nothing. */
   async function failed(namespace: string, jobType: string, { classification, ...told }: ToldFailure) {
     const { mode } = context.settings(jobType)
     const facts = failureFacts(classification)
@@ -103,7 +103,7 @@ function createOutcomes(context: Context) {
       silent || mode === 'disabled'
         ? before
         : await context.report(namespace, jobType, { ...told, ...facts, outcome: 'failure' })
-    return { state: record.state, refuses: mode === 'enforce' && refusalReason(record, nowMs) !== undefined }
+    return retryWord(record, mode, nowMs)
   }
 
   return { succeeded, failed }

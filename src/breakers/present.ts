@@ -33,6 +33,16 @@ export function refusalReason(record: BreakerRecord, nowMs: number): 'open' | 'f
   return record.holdUntil > nowMs ? 'hold' : undefined
 }
 
+/**
+ * What a settled breaker says to the retry of a failed job: an open one refuses it, a hold only delays it. `holdUntilMs`: 0
+ * where nothing is held. A mode that refuses nobody has nothing to say.
+ */
+export function retryWord(record: BreakerRecord, mode: BreakerSettings['mode'], nowMs: number) {
+  const reason = mode === 'enforce' ? refusalReason(record, nowMs) : undefined
+  const held = reason === 'hold'
+  return { state: record.state, refuses: reason !== undefined && !held, holdUntilMs: held ? record.holdUntil : 0 }
+}
+
 const requiresOverride = ({ state, endsAt }: BreakerRecord): boolean => state === 'open' && endsAt === 0
 
 function retryAfterSeconds(record: BreakerRecord, nowMs: number): number | null {

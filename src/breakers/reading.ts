@@ -2,7 +2,7 @@
 import { limits } from '../limits.ts'
 import { invalidRequest } from '../problems.ts'
 import type { Context } from './context.ts'
-import { breakerBody, type BreakerBody, settled, transitionBody } from './present.ts'
+import { breakerBody, type BreakerBody, retryWord, settled, transitionBody } from './present.ts'
 import { breakerHistory, breakerList, type BreakerState } from './scripts.ts'
 
 export type Page = { limit: number; cursor?: string | undefined }
@@ -52,6 +52,12 @@ export function createReading(context: Context) {
   const get = async (namespace: string, jobType: string): Promise<BreakerBody> =>
     breakerBody(jobType, settings(jobType), await read(namespace, jobType))
 
+  /** What the breaker as of now says to the retry of a failed job. */
+  async function word(namespace: string, jobType: string) {
+    const { record, nowMs } = await read(namespace, jobType)
+    return retryWord(record, settings(jobType).mode, nowMs)
+  }
+
   /** Transitions and overrides, the newest first; `limits.breakerHistoryMax` are kept. */
   async function history(namespace: string, jobType: string, { limit, cursor }: Page) {
     const before = readCursor(cursor)
@@ -74,5 +80,5 @@ export function createReading(context: Context) {
   const states = async (namespace: string): Promise<NamedState[]> =>
     (await find(context, namespace, { limit: limits.breakerListScanMax })).found
 
-  return { get, history, list, states }
+  return { get, word, history, list, states }
 }

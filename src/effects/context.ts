@@ -38,6 +38,8 @@ export type FailureFacts = {
   classification: Classification
   jobType: string | null
   circuitOpen: boolean
+  /** How long the breaker is held yet; 0 if it is not. */
+  holdSeconds: number
   budgetSpent: boolean
 }
 

@@ -38,12 +38,12 @@ export type BreakerGate = {
   giveBack: (namespace: string, jobType: string, permit: string) => Promise<void>
   extend: (namespace: string, jobType: string, permit: string, leaseMs: number) => Promise<void>
   succeeded: (namespace: string, jobType: string, report: JobReport) => Promise<void>
-  /** Answers the breaker after it. */
+  /** Answers the breaker after it. `refuses`: it is open. `holdUntilMs`: nothing goes before; 0 where nothing is held. */
   failed: (
     namespace: string,
     jobType: string,
     report: JobReport & { owner: string; classification: Classification },
-  ) => Promise<{ state: string; refuses: boolean }>
+  ) => Promise<{ state: string; refuses: boolean; holdUntilMs: number }>
 }
 
 export type RetryRecord = {

@@ -17,6 +17,7 @@ import {
 } from './context.ts'
 import { leaseClock, type Witness } from '../redis/witness.ts'
 import { reference } from './identity.ts'
+import type { BreakerRefusal } from './jobs.ts'
 import { effectProblem, instant, leaseRemaining, type Subject } from './present.ts'
 import * as scripts from './scripts.ts'
 import type { EffectRecord } from './scripts.ts'
@@ -171,6 +172,12 @@ export async function complete(context: Context, namespace: string, request: Com
 
 type Verdict = { facts: FailureFacts; advice: RetryAdvice }
 
+/** A hold ends by itself: unlike an open breaker it does not refuse a retry, it says when. */
+const holdEndMs = (refusal: BreakerRefusal | undefined): number =>
+  refusal?.reason === 'hold' ? Date.parse(refusal.hold_until ?? '') : 0
+
+const secondsUntil = (ms: number, nowMs: number): number => Math.max(0, Math.ceil(ms - nowMs)) / 1000
+
 /** What the failure means, for the record as it stands; records nothing. */
 async function judge(
   context: Context,
@@ -190,7 +197,8 @@ async function judge(
     hold: record.policy === 'hold',
     classification,
     jobType,
-    circuitOpen: breaker?.verdict === 'refuse',
+    circuitOpen: breaker?.verdict === 'refuse' && breaker.refusal?.reason !== 'hold',
+    holdSeconds: secondsUntil(holdEndMs(breaker?.refusal), subject.nowMs),
     budgetSpent: jobType !== null && (await context.jobs.budgetSpent(subject.namespace, jobType)),
   }
   return { facts, advice: context.advise(facts) }
@@ -199,13 +207,21 @@ async function judge(
 /** Feeds breaker and retry metrics, and advises with the breaker as it is now. */
 async function tellJobs(context: Context, subject: Subject, record: EffectRecord, { facts, advice }: Verdict) {
   const { jobType, classification } = facts
-  if (jobType === null) return { advice, state: 'closed' }
+  if (jobType === null) return { advice, state: 'closed', holdUntilMs: 0 }
   const after = await context.jobs.failed(subject, record, jobType, classification)
-  const now = after ? context.advise({ ...facts, circuitOpen: after.refuses }) : advice
-  const told = now.retry && advice.retry ? advice : now
+  const { state, holdUntilMs } = after ?? { state: 'closed', holdUntilMs: 0 }
+  const holdSeconds = secondsUntil(holdUntilMs, subject.nowMs)
+  const now = after ? context.advise({ ...facts, circuitOpen: after.refuses, holdSeconds }) : advice
+  const told = now.retry && advice.retry ? waitingFor(advice, holdSeconds) : now
   if (!told.retry) context.jobs.blocked(subject.namespace, jobType, `${subject.effectId}:${record.token}`, told.reason)
-  return { advice: told, state: after?.state ?? 'closed' }
+  return { advice: told, state, holdUntilMs }
 }
+
+/** The same advice, but not before a hold ends that this failure may have put on the breaker itself. */
+const waitingFor = (advice: RetryAdvice, holdSeconds: number): RetryAdvice => ({
+  ...advice,
+  wait_seconds: Math.max(advice.wait_seconds ?? 0, holdSeconds),
+})
 
 /** Doubt about an earlier attempt makes an effect uncertain although this attempt is clear: then look first. */
 function doubted(context: Context, record: EffectRecord, { facts, advice }: Verdict): Verdict {
@@ -222,7 +238,7 @@ async function failedBody(
   judged: Verdict,
 ) {
   const verdict = doubted(context, record, judged)
-  const { advice, state } = await tellJobs(context, subject, record, verdict)
+  const { advice, state, holdUntilMs } = await tellJobs(context, subject, record, verdict)
   const { classification, jobType } = verdict.facts
   const { state: outcome, attempt, owner } = record
   const { effectId: effect_id, namespace } = subject
@@ -234,7 +250,8 @@ async function failedBody(
       ...{ failure_type, execution, code, exchange, market, rule },
     })
   }
-  const retry: RetryBody = { ...advice, not_before: instant(record.notBefore), classification, breaker: { state } }
+  const not_before = advice.retry ? instant(Math.max(record.notBefore, holdUntilMs)) : null
+  const retry: RetryBody = { ...advice, not_before, classification, breaker: { state } }
   return { outcome, effect_id, attempt, classification, retry, ...recoveredIf(recovered), ...replayedIf(replayed) }
 }
 

@@ -21,6 +21,8 @@ export type RetryQuestion = {
   /** The effect may not be handed out while nobody knows whether it happened. */
   hold: boolean
   circuitOpen: boolean
+  /** How long the breaker is held yet, because the exchange named a time; 0 if it is not. */
+  holdSeconds: number
   budgetExhausted: boolean
   /** What the exchange asked for, seconds. */
   retryAfterSeconds: number | null
@@ -28,6 +30,9 @@ export type RetryQuestion = {
   /** 0 up to but not including 1, for the jitter. */
   random: number
 }
+
+/** Seconds from `nowMs` to `ms`, both Redis's time; 0 if that is over. */
+export const secondsUntil = (ms: number, nowMs: number): number => Math.max(0, Math.ceil(ms - nowMs)) / 1000
 
 export type RetryAdvice = { retry: boolean; reason: RetryReason; wait_seconds: number | null; attempts_left: number }
 
@@ -55,14 +60,18 @@ function reasonFor(question: RetryQuestion): RetryReason {
   return 'retry'
 }
 
-/** What follows from a reason. `wait_seconds` is null where there is no retry. */
+/**
+ * What follows from a reason. `wait_seconds` is null where there is no retry. A hold of the breaker ends by itself, and so
+ * makes a retry wait and does not refuse it.
+ */
 export function adviseFor(reason: RetryReason, question: RetryQuestion): RetryAdvice {
-  const { attempt, maxAttempts, backoff, retryAfterSeconds, random } = question
+  const { attempt, maxAttempts, backoff, retryAfterSeconds, holdSeconds, random } = question
   const retry = reason === 'retry'
+  const leastSeconds = Math.max(retryAfterSeconds ?? 0, holdSeconds)
   return {
     retry,
     reason,
-    wait_seconds: retry ? backoffSeconds(backoff, attempt, retryAfterSeconds, random) : null,
+    wait_seconds: retry ? backoffSeconds(backoff, attempt, leastSeconds, random) : null,
     attempts_left: Math.max(0, maxAttempts - attempt),
   }
 }

@@ -1,6 +1,13 @@
 /** Whether a failed attempt should be tried again, asked of the whole fleet: breaker, budget and metrics are shared. */
 import type { Classification } from '../failures/classify.ts'
-import { adviseFor, type BackoffPolicy, decideRetry, describeDecision, type RetryDecision } from './decide.ts'
+import {
+  adviseFor,
+  type BackoffPolicy,
+  decideRetry,
+  describeDecision,
+  type RetryDecision,
+  secondsUntil,
+} from './decide.ts'
 import type { RetryMetrics } from './metrics.ts'
 
 export type DecideRequest = {
@@ -23,6 +30,9 @@ export type FailureReport = {
   classification: Classification
 }
 
+/** `refuses`: it is open. `holdUntilMs`: nothing goes before, Redis's time; 0 where nothing is held. */
+export type BreakerWord = { state: string; refuses: boolean; holdUntilMs: number }
+
 /** What a decision needs of the other concepts; src/services.ts passes it. */
 export type DecisionsDependencies = {
   /** Redis's time, milliseconds. */
@@ -31,8 +41,7 @@ export type DecisionsDependencies = {
   random: () => number
   classify: (error: unknown, nowMs: number) => Classification
   breaker: {
-    /** `refuses`: a claim now would be refused. */
-    state: (namespace: string, jobType: string) => Promise<{ state: string; refuses: boolean }>
+    word: (namespace: string, jobType: string) => Promise<BreakerWord>
     failed: (namespace: string, jobType: string, report: FailureReport) => Promise<unknown>
   }
   /** Of the stored effect, else of its type. */
@@ -89,7 +98,7 @@ export function createDecisions(dependencies: DecisionsDependencies) {
       const { owner, event_id, error } = request
       await breaker.failed(namespace, request.job_type, { owner, event_id, error, classification })
     }
-    return breaker.state(namespace, request.job_type)
+    return breaker.word(namespace, request.job_type)
   }
 
   async function holds(namespace: string, effectId: string | undefined): Promise<boolean> {
@@ -105,7 +114,7 @@ export function createDecisions(dependencies: DecisionsDependencies) {
       const { job_type, attempt, event_id, effect_id } = request
       const nowMs = await dependencies.nowMs()
       const classification = dependencies.classify(request.error, nowMs)
-      const { state, refuses } = await meetBreaker(namespace, request, classification)
+      const { state, refuses, holdUntilMs } = await meetBreaker(namespace, request, classification)
       const question = {
         attempt,
         maxAttempts: dependencies.maxAttempts(effect_id?.split('.')[0] ?? null, job_type),
@@ -113,6 +122,7 @@ export function createDecisions(dependencies: DecisionsDependencies) {
         retryable: classification.retryable,
         hold: await holds(namespace, effect_id),
         circuitOpen: refuses,
+        holdSeconds: secondsUntil(holdUntilMs, nowMs),
         budgetExhausted: false,
         retryAfterSeconds: classification.retry_after_seconds,
         backoff: dependencies.backoff(job_type),

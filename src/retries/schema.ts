@@ -38,9 +38,13 @@ export const decideShapes = <E extends z.ZodType, C extends z.ZodType>(error: E,
       retry: z.boolean(),
       reason: z.string().meta({
         description:
-          'In this order: `reconcile_first`, `not_retryable`, `attempts_exhausted`, `circuit_open`, `budget_exhausted`, else `retry`.',
+          'In this order: `reconcile_first`, `not_retryable`, `attempts_exhausted`, `circuit_open`, `budget_exhausted`, else `retry`. ' +
+          'A hold of the breaker ends by itself: it is no `circuit_open`, the retry waits for its end.',
       }),
-      wait_seconds: z.number().nullable().meta({ description: 'How long to wait; null without a retry.' }),
+      wait_seconds: z
+        .number()
+        .nullable()
+        .meta({ description: 'How long to wait, a hold of the breaker included; null without a retry.' }),
       not_before: instantField('When the wait is over.').nullable(),
       attempts_left: z.int(),
       classification,

@@ -19,7 +19,7 @@ import { createLog } from '../../src/observability/log.ts'
 import { connectStore } from '../../src/redis/client.ts'
 import { createKeys } from '../../src/redis/keys.ts'
 import { loadPreludes } from '../../src/redis/scripts.ts'
-import type { FailureReport } from '../../src/retries/decisions.ts'
+import type { BreakerWord, FailureReport } from '../../src/retries/decisions.ts'
 import { createRetryMetrics } from '../../src/retries/metrics.ts'
 import { createRetries } from '../../src/retries/retries.ts'
 import { type Answer, makeKey, sharedRedis } from './app.ts'
@@ -36,7 +36,7 @@ export interface RetryAppOptions {
 
 /** What the breaker says and hears, and what was decided. */
 export interface Surroundings {
-  breaker: { state: string; refuses: boolean }
+  breaker: BreakerWord
   reports: ({ namespace: string; jobType: string } & FailureReport)[]
   decided: object[]
   audited: object[]
@@ -69,7 +69,7 @@ function buildRetries(config: Config, { store, keys }: ReturnType<typeof connect
     random: () => 0.5,
     classify: (error: unknown, nowMs: number) => classifier.classify(error, { nowMs }),
     breaker: {
-      state: async () => around.breaker,
+      word: async () => around.breaker,
       failed: async (namespace: string, jobType: string, report: FailureReport) =>
         void around.reports.push({ namespace, jobType, ...report }),
     },
@@ -103,7 +103,8 @@ export async function startRetryApp(t: Closer, options: RetryAppOptions = {}) {
   const namespace = options.namespace ?? randomNamespace()
   const config = parseConfig(options.config ?? '', {}, null)
   const link = connect(config, options.redisUrl ?? (await sharedRedis()).url)
-  const around: Surroundings = { breaker: { state: 'closed', refuses: false }, reports: [], decided: [], audited: [] }
+  const breaker = { state: 'closed', refuses: false, holdUntilMs: 0 }
+  const around: Surroundings = { breaker, reports: [], decided: [], audited: [] }
   const built = buildRetries(config, link, around)
   const keysOf = {
     reader: makeKey('reader', namespace),

@@ -221,7 +221,7 @@ t.test('while open nothing counts, and a job begun before the opening moves noth
   const begun_us = clock.nowUs()
   await fail(instance, namespace, 2)
   const late = { permit: 'effect', event_id: 'effect:1', owner: 'bot', classification: counting }
-  t.same(await breakers.gate.failed(namespace, job, late), { state: 'open', refuses: true })
+  t.same(await breakers.gate.failed(namespace, job, late), { state: 'open', refuses: true, holdUntilMs: 0 })
   await breakers.gate.succeeded(namespace, job, { permit: 'effect', event_id: 'effect:2' })
   t.match(await breakers.get(namespace, job), { state: 'open', version: 1, failure_count: 2 })
   await toHalfOpen(instance, namespace)
@@ -390,7 +390,7 @@ t.test('a failed probe opens again; one that says nothing about the venue gives 
   t.match(await gate.failed(namespace, job, { ...told, classification: harmless }), { state: 'half_open' })
   t.same(await gate.take(namespace, job, { permit: 'e2', lease_ms: 60_000 }), { allowed: true }, 'given back')
   const second = { permit: 'e2', event_id: 'e2:1', owner: 'bot', classification: counting }
-  t.same(await gate.failed(namespace, job, second), { state: 'open', refuses: true })
+  t.same(await gate.failed(namespace, job, second), { state: 'open', refuses: true, holdUntilMs: 0 })
   t.match(await get(namespace, job), { state: 'open', version: 3, reason: 'probe_failed', requires_override: false })
   await moveClock(60)
   t.match(await get(namespace, job), { state: 'half_open', version: 4 })

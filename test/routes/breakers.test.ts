@@ -242,6 +242,63 @@ t.test('a hold refuses claims of every process until its time, with Retry-After'
   t.equal((await effectCalls(two).claim({ ...newEffect(), job_type })).status, 201)
 })
 
+t.test(
+  'a hold makes a retry wait for its end and does not refuse it, also where this very failure asked for it',
+  async (t) => {
+    const app = await startApp(t)
+    const job_type = newJob()
+    const decide = async (error: object, members: object = {}) =>
+      (await app.call('POST', '/api/v1/retries/decide', { job_type, attempt: 1, error, ...members })).body
+    const limited = (retry_after_seconds: number) => ({ message: 'x', http_status: 429, retry_after_seconds })
+    const retried = { retry: true, reason: 'retry', breaker: { state: 'closed' } }
+    const reported = await decide(limited(2), { record_failure: true })
+    t.match(reported, { ...retried, wait_seconds: 60 }, 'the cooldown is longer')
+    const long = await decide(limited(900), { record_failure: true })
+    const { hold_until } = (await app.call('GET', path(job_type))).body
+    t.match(long, retried)
+    t.ok(Date.parse(long.not_before) >= Date.parse(hold_until), `${long.not_before}, held until ${hold_until}`)
+    t.ok(long.wait_seconds >= 900 && long.wait_seconds < 910, `${long.wait_seconds} s`)
+    const other = await decide({ message: 'x', http_status: 429 })
+    t.match(other, retried, 'a failure that asks for nothing')
+    const afterMs = Date.parse(other.not_before) - Date.parse(hold_until)
+    t.ok(afterMs >= 0 && afterMs <= 1, `${afterMs} ms after the hold, in whole milliseconds`)
+    await app.call('POST', path(job_type, '/override'), { reason, action: 'open' })
+    t.match((await app.call('GET', path(job_type))).body, { state: 'open', hold_until })
+    const refused = { retry: false, reason: 'circuit_open', wait_seconds: null, not_before: null }
+    t.match(await decide(limited(2)), refused, 'an open breaker refuses')
+    await app.call('POST', path(job_type, '/override'), { reason })
+    const halfOpen = await decide(limited(900), { record_failure: true })
+    t.match(halfOpen, { retry: true, breaker: { state: 'half_open' } }, 'a half-open one that is held does not')
+    const { blocked_by_reason } = (await app.call('GET', `/api/v1/jobs/metrics/${job_type}`)).body
+    t.same(blocked_by_reason, { circuit_open: 1 })
+  },
+)
+
+t.test('a failed effect whose breaker is held is told when to retry', async (t) => {
+  const app = await startApp(t, { config: 'retry: {circuit_breaker: {failure_threshold: 3}}' })
+  const { hold, fail } = effectCalls(app)
+  const job_type = newJob()
+  const running = await Promise.all(Array.from({ length: 3 }, () => hold(newEffect(), { job_type })))
+  const report = async (at: number, error: object) => (await fail({ ...running[at]!.held, error })).body
+  const first = await report(0, { code: -1003, exchange: 'binance', retry_after_seconds: 900 })
+  const { hold_until } = (await app.call('GET', path(job_type))).body
+  const retried = { retry: true, reason: 'retry', breaker: { state: 'closed' } }
+  t.match(first, { outcome: 'released', retry: retried })
+  t.ok(Date.parse(first.retry.not_before) >= Date.parse(hold_until), `${first.retry.not_before} of ${hold_until}`)
+  t.ok(first.retry.wait_seconds >= 900, `${first.retry.wait_seconds} s`)
+  const again = await report(0, { code: -1003, exchange: 'binance', retry_after_seconds: 900 })
+  t.match(again, { replayed: true, retry: { ...retried, not_before: first.retry.not_before } })
+  const second = await report(1, { code: -1003, exchange: 'binance' })
+  t.match(second, { outcome: 'released', retry: retried }, 'one that asks for nothing, while others have')
+  t.ok(Date.parse(second.retry.not_before) >= Date.parse(hold_until), second.retry.not_before)
+  const last = await report(2, { code: -1003, exchange: 'binance' })
+  const refused = { retry: false, reason: 'circuit_open', wait_seconds: null, not_before: null }
+  t.match(last, { outcome: 'released', retry: { ...refused, breaker: { state: 'open' } } }, 'an open one refuses')
+  await app.services.retryMetrics.flush()
+  const { blocked_by_reason } = (await app.call('GET', `/api/v1/jobs/metrics/${job_type}`)).body
+  t.same(blocked_by_reason, { circuit_open: 1 })
+})
+
 t.test('settings come per job type: shadow lets claims go, disabled counts nothing', async (t) => {
   const [shadow, disabled] = [newJob(), newJob()]
   const breaker = (circuit_breaker: object) => ({ circuit_breaker: { failure_threshold: 1, ...circuit_breaker } })

@@ -56,7 +56,7 @@ t.test('the reasons come in the order of the contract', async (t) => {
   const config = 'retry: {budget: {ratio: 0, min_per_second: 0, window_seconds: 1}}'
   const app = await startRetryApp(t, { config })
   const decide = decider(app)
-  app.around.breaker = { state: 'open', refuses: true }
+  app.around.breaker = { state: 'open', refuses: true, holdUntilMs: 0 }
   const worst = { attempt: 3, effect_id: effectId('order_placement') }
   t.same(said(await decide({ ...worst, error: duplicate })), [false, 'reconcile_first'], 'it is there already')
   t.same(said(await decide({ ...worst, error: halfDone })), [false, 'reconcile_first'], 'one half of it is')
@@ -64,7 +64,7 @@ t.test('the reasons come in the order of the contract', async (t) => {
   t.same(said(await decide({ ...worst, error: noFunds })), [false, 'not_retryable'])
   t.same(said(await decide(worst)), [false, 'attempts_exhausted'])
   t.same(said(await decide({ ...worst, attempt: 2 })), [false, 'circuit_open'])
-  app.around.breaker = { state: 'half_open', refuses: false }
+  app.around.breaker = { state: 'half_open', refuses: false, holdUntilMs: 0 }
   const spent = await decide({ ...worst, attempt: 2 })
   t.same(said(spent), [false, 'budget_exhausted'])
   t.match(spent.body, { wait_seconds: null, not_before: null, attempts_left: 1, breaker: { state: 'half_open' } })
@@ -118,10 +118,22 @@ t.test('a repeated decision tells the first reason although the breaker has open
   const app = await startRetryApp(t)
   const decide = decider(app)
   await decide({ event_id: 'same' })
-  app.around.breaker = { state: 'open', refuses: true }
+  app.around.breaker = { state: 'open', refuses: true, holdUntilMs: 0 }
   const again = await decide({ event_id: 'same' })
   t.same(said(again), [true, 'retry'])
   t.match(again.body, { wait_seconds: 60, breaker: { state: 'open' } })
+})
+
+t.test('a repeated decision waits for a hold that came since', async (t) => {
+  const app = await startRetryApp(t)
+  const decide = decider(app)
+  await decide({ event_id: 'same' })
+  const holdUntilMs = Date.now() + 900_000
+  app.around.breaker = { state: 'closed', refuses: false, holdUntilMs }
+  const again = (await decide({ event_id: 'same' })).body as Decision
+  t.match(again, { retry: true, reason: 'retry' })
+  const afterMs = Date.parse(again.not_before ?? '') - holdUntilMs
+  t.ok(afterMs >= 0 && afterMs <= 1, `${afterMs} ms after the hold, in whole milliseconds`)
 })
 
 t.test('the failure is reported to the breaker only if that is asked for', async (t) => {

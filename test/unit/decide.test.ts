@@ -7,6 +7,7 @@ import {
   decideRetry,
   describeDecision,
   type RetryQuestion,
+  secondsUntil,
 } from '../../src/retries/decide.ts'
 
 const policy: BackoffPolicy = {
@@ -22,6 +23,7 @@ const question: RetryQuestion = {
   retryable: true,
   hold: true,
   circuitOpen: false,
+  holdSeconds: 0,
   budgetExhausted: false,
   retryAfterSeconds: null,
   backoff: policy,
@@ -83,6 +85,16 @@ t.test('what the exchange asks for is the least, above the cap too', async (t) =
   t.equal(backoffSeconds(policy, 1, 61.5, 0), 61.5)
   t.equal(backoffSeconds(policy, 1, 86_400, 0), 86_400)
   t.equal(backoffSeconds({ ...policy, jitter: 'full' }, 1, 30, 0), 30, 'jitter does not take from it')
+})
+
+t.test('a hold refuses no retry, it makes it wait for its end', async (t) => {
+  const waiting = (members: Partial<RetryQuestion>) => decideRetry({ ...question, ...members })
+  t.match(waiting({ holdSeconds: 59.5 }), { retry: true, reason: 'retry', wait_seconds: 60 }, 'the cooldown is longer')
+  t.match(waiting({ holdSeconds: 900.001 }), { retry: true, wait_seconds: 900.001 })
+  t.match(waiting({ holdSeconds: 900, retryAfterSeconds: 901 }), { wait_seconds: 901 }, 'what was asked for is longer')
+  t.match(waiting({ holdSeconds: 900, circuitOpen: true }), { reason: 'circuit_open', wait_seconds: null })
+  const nowMs = Date.parse('2026-11-23T21:08:41.123Z')
+  t.same([0, nowMs - 1, nowMs, nowMs + 1].map((ms) => secondsUntil(ms, nowMs - 0.4)), [0, 0, 0.001, 0.002]) // prettier-ignore
 })
 
 t.test('without a retry there is no wait, and with one its end is told', async (t) => {
