@@ -22,8 +22,11 @@ elseif version ~= '' and tonumber(version) ~= r.version then
   return { 'conflict', clock.now_us, breaker.reply(b) }
 end
 
+-- As the breaker is told to callers: what has no value is null.
 local function snapshot()
-  return cjson.encode({ state = r.state, version = r.version, reason = r.reason, hold_until = r.hold_until })
+  local reason = r.reason ~= '' and r.reason or cjson.null
+  local hold_until = r.hold_until > clock.now_ms and audit.instant(r.hold_until) or cjson.null
+  return cjson.encode({ state = r.state, version = r.version, reason = reason, hold_until = hold_until })
 end
 
 audit_entry.before = snapshot()

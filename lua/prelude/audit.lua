@@ -71,6 +71,32 @@ do
     return table.concat(state)
   end
 
+  -- Days since 1970 as a date of the Gregorian calendar. A year begins in March here, so that a leap day is its last.
+  -- Source: Howard Hinnant, chrono-Compatible Low-Level Date Algorithms, civil_from_days.
+  local function date(days)
+    local floor = math.floor
+    local since = days + 719468
+    local era = floor(since / 146097)
+    local day_of_era = since - era * 146097
+    local leaps = floor(day_of_era / 1460) - floor(day_of_era / 36524) + floor(day_of_era / 146096)
+    local year = floor((day_of_era - leaps) / 365)
+    local day_of_year = day_of_era - (365 * year + floor(year / 4) - floor(year / 100))
+    local month = floor((5 * day_of_year + 2) / 153)
+    local day = day_of_year - floor((153 * month + 2) / 5) + 1
+    return year + era * 400 + (month < 10 and 0 or 1), month < 10 and month + 3 or month - 9, day
+  end
+
+  -- Milliseconds as the contract writes an instant, for states: RFC 3339, UTC, milliseconds. Redis offers scripts no os.date.
+  function audit.instant(ms)
+    local seconds = math.floor(ms / 1000)
+    local days = math.floor(seconds / 86400)
+    local year, month, day = date(days)
+    local of_day = seconds - days * 86400
+    local hour, minute = math.floor(of_day / 3600), math.floor(of_day / 60) % 60
+    local text = '%04d-%02d-%02dT%02d:%02d:%02d.%03dZ'
+    return text:format(year, month, day, hour, minute, of_day % 60, ms - seconds * 1000)
+  end
+
   local GENESIS = string.rep('0', 64)
   -- limits.auditNonceMs
   local NONCE_MS = 120000

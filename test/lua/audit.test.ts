@@ -361,6 +361,23 @@ t.test('an act in another slot comes after its entry; one refused gets a second'
   t.match(await audit.verify(namespace), { ok: true, entries: 4 })
 })
 
+t.test('an instant in a state is written as JavaScript writes it', async (t) => {
+  const days = Array.from({ length: 400 }, (_, at) => Date.UTC(1999, 11, 1) + at * 4_567 * 86_400_000 + at * 217_013)
+  const leap = [
+    '1970-01-01T00:00:00.000Z',
+    '2000-02-29T23:59:59.999Z',
+    '2028-02-29T00:00:00.007Z',
+    '2100-03-01T12:34:56.780Z',
+  ]
+  const instants = [...leap.map((text) => Date.parse(text)), ...days]
+  const { clock, audit } = loadPreludes()
+  const text = `${clock}${audit} for at, ms in ipairs(ARGV) do ARGV[at] = audit.instant(tonumber(ms)) end return ARGV`
+  t.same(
+    await cli('EVAL', text, 0, ...instants),
+    instants.map((ms) => new Date(ms).toISOString()),
+  )
+})
+
 t.test('no act where its entry cannot be written', async (t) => {
   const { namespace, audit, log } = await filled(t, 1)
   await cli('SET', log, 'not a stream')

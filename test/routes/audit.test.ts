@@ -58,6 +58,45 @@ t.test('a member without a value is null', async (t) => {
   t.equal(body.next_cursor, null)
 })
 
+t.test('an override tells instants and absent members as the contract does, to callers and in the file', async (t) => {
+  const folder = await mkdtemp(path.join((await sharedRedis()).dir, 'lines-'))
+  const { call, services, operator, get } = await start(t, { audit_log_path: folder })
+  const act = (what: string, body: object) => call('POST', `/api/v1/breakers/orders/${what}`, body, operator.headers)
+  const error = { code: -1003, exchange: 'binance', retry_after_seconds: 900 }
+  const { hold_until } = (await act('failure', { error })).body
+  await act('override', { action: 'open', reason: 'a test' })
+  await act('reset', { reason: 'a test' })
+  const closed = { state: 'closed', reason: null }
+  const open = { state: 'open', version: 1, reason: 'forced_open', hold_until }
+  const { entries } = (await get('/api/v1/audit')).body
+  const states = entries.map(({ before, after }: Record<string, unknown>) => [before, after])
+  t.same(states, [
+    [open, { ...closed, version: 2, hold_until: null }],
+    [{ ...closed, version: 0, hold_until }, open],
+  ])
+  await services.auditFiles.settled()
+  const [file = ''] = await readdir(folder)
+  const lines = (await readFile(path.join(folder, file), 'utf8'))
+    .trim()
+    .split('\n')
+    .map((line) => JSON.parse(line))
+  const written = lines.filter(({ kind }) => kind === 'audit').map(({ before, after }) => [before, after])
+  t.same(written, states.toReversed())
+  t.match((await get('/api/v1/audit/verify')).body, { ok: true, entries: 2 })
+})
+
+t.test('an entry of before, whose states tell epoch numbers, stays as it was chained', async (t) => {
+  const { namespace, audit, get, call, operator } = await start(t)
+  const before = { hold_until: 1_795_962_115_899, version: 0, reason: '', state: 'closed' }
+  await audit.append(
+    namespace,
+    entryOf({ action: 'breaker.override', subject: 'breaker:orders', before, after: before }),
+  )
+  await call('POST', '/api/v1/breakers/orders/reset', { reason: 'a test' }, operator.headers)
+  t.same((await get('/api/v1/audit')).body.entries[1].before, before)
+  t.match((await get('/api/v1/audit/verify')).body, { ok: true, entries: 2 })
+})
+
 t.test('only operators look, and only at their own namespace', async (t) => {
   const { call, namespace, audit, reader, worker, foreign, get } = await start(t)
   await audit.append(namespace, entryOf())
