@@ -46,6 +46,18 @@ t.test('reportBreakerFailure, getBreaker and reportBreakerSuccess', async (t) =>
   t.match(closed.body.last_override, { user: 'anonymous', reason, action: 'half_open', expires_at: null })
 })
 
+t.test('success and failure take the same body: an error means nothing for a success', async (t) => {
+  const { call } = await startApp(t)
+  const job = newJob()
+  const body = { probe_id: 'p', owner: 'bot-1', event_id: 'e', error: { ...unavailable, retry_after_seconds: 60 } }
+  for (const error of [body.error, 'too late', null, 7]) {
+    const answer = await call('POST', path(job, '/success'), { ...body, error })
+    t.equal(answer.status, 200)
+    t.match(answer.body, { state: 'closed', failure_count: 0, hold_until: null })
+  }
+  t.equal((await call('POST', path(job, '/failure'), body)).status, 200)
+})
+
 t.test(
   'overrideBreaker: half_open is the default, a version that has moved on is 409, both are audited or not',
   async (t) => {
