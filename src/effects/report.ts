@@ -1,6 +1,7 @@
 /** What a holder says about its attempt: complete, fail, release, renew. A stale holder changes nothing. */
 import type { Classification, Execution } from '../failures/classify.ts'
 import type { Actor } from '../auth.ts'
+import { secondsUntil } from '../instant.ts'
 import { RawJson, sameJsonValue } from '../json.ts'
 import { invalidRequest, type Problem } from '../problems.ts'
 import {
@@ -175,8 +176,6 @@ type Verdict = { facts: FailureFacts; advice: RetryAdvice }
 /** A hold ends by itself: unlike an open breaker it does not refuse a retry, it says when. */
 const holdEndMs = (refusal: BreakerRefusal | undefined): number =>
   refusal?.reason === 'hold' ? Date.parse(refusal.hold_until ?? '') : 0
-
-const secondsUntil = (ms: number, nowMs: number): number => Math.max(0, Math.ceil(ms - nowMs)) / 1000
 
 /** What the failure means, for the record as it stands; records nothing. */
 async function judge(

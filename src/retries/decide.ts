@@ -31,9 +31,6 @@ export type RetryQuestion = {
   random: number
 }
 
-/** Seconds from `nowMs` to `ms`, both Redis's time; 0 if that is over. */
-export const secondsUntil = (ms: number, nowMs: number): number => Math.max(0, Math.ceil(ms - nowMs)) / 1000
-
 export type RetryAdvice = { retry: boolean; reason: RetryReason; wait_seconds: number | null; attempts_left: number }
 
 /** Seconds to wait after attempt `attempt`: the cooldown, doubled each time, capped, with jitter; at least what was asked for. */

@@ -1,13 +1,7 @@
 /** Whether a failed attempt should be tried again, asked of the whole fleet: breaker, budget and metrics are shared. */
 import type { Classification } from '../failures/classify.ts'
-import {
-  adviseFor,
-  type BackoffPolicy,
-  decideRetry,
-  describeDecision,
-  type RetryDecision,
-  secondsUntil,
-} from './decide.ts'
+import { secondsUntil } from '../instant.ts'
+import { adviseFor, type BackoffPolicy, decideRetry, describeDecision, type RetryDecision } from './decide.ts'
 import type { RetryMetrics } from './metrics.ts'
 
 export type DecideRequest = {

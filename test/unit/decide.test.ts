@@ -7,8 +7,8 @@ import {
   decideRetry,
   describeDecision,
   type RetryQuestion,
-  secondsUntil,
 } from '../../src/retries/decide.ts'
+import { secondsUntil } from '../../src/instant.ts'
 
 const policy: BackoffPolicy = {
   cooldown_seconds: 60,
