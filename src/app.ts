@@ -14,7 +14,7 @@ import { readBodies } from './http/body.ts'
 import { handleError, sendProblem } from './http/errors.ts'
 import { problemSchema } from './http/fields.ts'
 import { type Components, jsonSchema } from './http/json-schema.ts'
-import { refuseOtherMethods } from './http/methods.ts'
+import { knowAllMethods, refuseOtherMethods } from './http/methods.ts'
 import { authorisation, createDeclare } from './http/operation.ts'
 import { openapi } from './http/openapi.ts'
 import { logRequests } from './http/request-log.ts'
@@ -70,6 +70,7 @@ export async function buildApp(services: Services): Promise<FastifyInstance> {
 
   const components: Components = new Map()
   jsonSchema(problemSchema, 'output', components)
+  knowAllMethods(app)
   readBodies(app)
   addHooks(app, services)
   // Streams never end by themselves, waits may last long, and the server waits for those who are still being answered.

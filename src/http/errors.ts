@@ -1,7 +1,25 @@
 /** Every failure becomes a problem (RFC 9457); what is nobody's fault but ours becomes `internal` and a log line. */
 import type { FastifyError, FastifyReply, FastifyRequest } from 'fastify'
 import { stringifyWithRaw } from '../json.ts'
-import { invalidRequest, Problem, problemBody } from '../problems.ts'
+import { Problem, problemBody, type ProblemSlug } from '../problems.ts'
+
+/** Of a refusal that is not known by its code. */
+const slugs: Readonly<Record<number, ProblemSlug>> = {
+  404: 'not-found',
+  405: 'method-not-allowed',
+  413: 'payload-too-large',
+  415: 'unsupported-media-type',
+}
+
+/** Of a request that cannot be read at all, so that no place in it can be named. */
+const unreadable = (detail: string): Problem => new Problem('invalid-request', detail, { errors: [] })
+
+/** Whatever Fastify blames the caller for is no fault of ours, whether or not it stands below. */
+function blamed({ statusCode = 500, message }: FastifyError): Problem | undefined {
+  if (statusCode < 400 || statusCode > 499) return undefined
+  const slug = slugs[statusCode]
+  return slug ? new Problem(slug, message) : unreadable(message)
+}
 
 /** Fastify's own refusals, by code. Source: Fastify 5, docs/Reference/Errors.md. */
 function translate(error: FastifyError): Problem | undefined {
@@ -17,16 +35,19 @@ function translate(error: FastifyError): Problem | undefined {
     case 'FST_ERR_BAD_URL':
     case 'FST_ERR_MAX_PARAM_LENGTH':
     case 'FST_ERR_ASYNC_CONSTRAINT':
-      return invalidRequest([{ pointer: '', message: 'the path cannot be read' }])
+      return unreadable('The path cannot be read.')
     default:
-      return undefined
+      return error.code.startsWith('FST_') ? blamed(error) : undefined
   }
 }
 
 /** The problem that an error is. Anything that nobody accounted for is our own mistake. */
 function toProblem(error: unknown): Problem {
   if (error instanceof Problem) return error
-  const known = error instanceof Error && 'code' in error ? translate(error as FastifyError) : undefined
+  const known =
+    error instanceof Error && 'code' in error && typeof error.code === 'string'
+      ? translate(error as FastifyError)
+      : undefined
   return known ?? new Problem('internal', 'The service met a condition that it does not account for.')
 }
 
