@@ -17,6 +17,7 @@ import { type Components, jsonSchema } from './http/json-schema.ts'
 import { knowAllMethods, refuseOtherMethods } from './http/methods.ts'
 import { authorisation, createDeclare } from './http/operation.ts'
 import { openapi } from './http/openapi.ts'
+import { parseQuery } from './http/query.ts'
 import { logRequests } from './http/request-log.ts'
 import { serializerCompiler } from './http/serializer.ts'
 import { Message } from './http/whole-body.ts'
@@ -56,7 +57,7 @@ export async function buildApp(services: Services): Promise<FastifyInstance> {
     bodyLimit: limits.bodyBytesMax,
     requestTimeout: limits.requestReceiveTimeoutMs,
     connectionTimeout: limits.requestReceiveTimeoutMs,
-    routerOptions: { maxParamLength: 256, ignoreTrailingSlash: false },
+    routerOptions: { maxParamLength: 256, ignoreTrailingSlash: false, querystringParser: parseQuery },
     genReqId: (request) => requestId(request.headers['x-request-id']),
     return503OnClosing: false,
     forceCloseConnections: 'idle',

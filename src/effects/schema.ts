@@ -1,6 +1,7 @@
 /** Shapes of requests and answers about effects; snake_case, as callers see them. */
 import { z } from 'zod'
 import { instantField, jobTypeField, nextCursor, pageQuery, rawJson, reasonField, userField } from '../http/fields.ts'
+import { inDigits } from '../http/query.ts'
 import { isJsonObject, type JsonObject } from '../json.ts'
 import { limits } from '../limits.ts'
 import { effectIdPattern, effectTypePattern } from '../names.ts'
@@ -206,7 +207,7 @@ export const listQuery = z.strictObject({
 
 export const deleteQuery = z.strictObject({
   reason: reasonField,
-  fencing_token: z.coerce.number().int().min(1).max(limits.fencingTokenMax).optional(),
+  fencing_token: inDigits(z.int().min(1).max(limits.fencingTokenMax)).optional(),
   user: userField.optional(),
 })
 

@@ -3,6 +3,7 @@ import { z } from 'zod'
 import { limits } from '../limits.ts'
 import { jobTypePattern, reservedJobType } from '../names.ts'
 import { RawJson } from '../json.ts'
+import { inDigits } from './query.ts'
 
 /** A JSON value that passes through byte for byte. */
 export const rawJson = (description: string) =>
@@ -31,13 +32,9 @@ export const jobTypeField = z
 
 /** Query parameters of a list. */
 export const pageQuery = {
-  limit: z.coerce
-    .number()
-    .int()
-    .min(1)
-    .max(limits.pageMax)
-    .default(limits.pageDefault)
-    .meta({ description: 'The most entries of one page.' }),
+  limit: inDigits(z.int().min(1).max(limits.pageMax).default(limits.pageDefault)).meta({
+    description: 'The most entries of one page.',
+  }),
   cursor: z.string().min(1).max(512).optional().meta({ description: '`next_cursor` of the page before.' }),
 }
 

@@ -6,6 +6,7 @@ import { limits } from '../limits.ts'
 import { type InvalidPlace, invalidRequest, problemBody, Problem, type ProblemSlug, problemType } from '../problems.ts'
 import { type Components, jsonSchema, type JsonSchema } from './json-schema.ts'
 import { sendProblem } from './errors.ts'
+import { readQuery } from './query.ts'
 import { storeUnavailable } from '../redis/refusals.ts'
 import type { BodyNotes } from './openapi.ts'
 
@@ -218,7 +219,7 @@ export function createDeclare(app: FastifyInstance, components: Components) {
         const call = {
           principal: request.principal,
           params: params && parsePart(params, request.params, 'params'),
-          query: parsePart(taken, request.query, 'querystring'),
+          query: parsePart(taken, keyedCall ? readQuery(request.query) : request.query, 'querystring'),
           body: body && parsePart(body, request.body === undefined ? {} : request.body, 'body'),
           request,
           reply,

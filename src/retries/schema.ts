@@ -1,6 +1,7 @@
 /** Shapes of requests and answers about retries; snake_case, as callers see them. */
 import { z } from 'zod'
 import { instantField, jobTypeField, reasonField, userField } from '../http/fields.ts'
+import { inDigits } from '../http/query.ts'
 import { limits } from '../limits.ts'
 import { effectIdPattern } from '../names.ts'
 
@@ -78,7 +79,7 @@ export const blockedBody = z
   .meta({ id: 'RetryBlocked', description: 'There is no retry.' })
 
 export const windowQuery = z.strictObject({
-  window_minutes: z.coerce.number().int().min(1).max(limits.windowMinutesMax).optional().meta({
+  window_minutes: inDigits(z.int().min(1).max(limits.windowMinutesMax)).optional().meta({
     description:
       'The minutes up to now that count, the running one included. Default: `retry.metrics.time_window_minutes`.',
   }),
