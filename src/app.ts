@@ -14,6 +14,7 @@ import { readBodies } from './http/body.ts'
 import { handleError, sendProblem } from './http/errors.ts'
 import { problemSchema } from './http/fields.ts'
 import { type Components, jsonSchema } from './http/json-schema.ts'
+import { Response } from './http/linger.ts'
 import { knowAllMethods, refuseOtherMethods } from './http/methods.ts'
 import { authorisation, createDeclare } from './http/operation.ts'
 import { openapi } from './http/openapi.ts'
@@ -53,7 +54,7 @@ export async function buildApp(services: Services): Promise<FastifyInstance> {
     childLoggerFactory: (logger) => logger,
     // src/http/request-log.ts writes the one line of a request.
     logController: new LogController({ disableRequestLogging: true }),
-    http: { IncomingMessage: Message },
+    http: { IncomingMessage: Message, ServerResponse: Response },
     bodyLimit: limits.bodyBytesMax,
     requestTimeout: limits.requestReceiveTimeoutMs,
     connectionTimeout: limits.requestReceiveTimeoutMs,

@@ -47,6 +47,9 @@ export const limits = {
   coalesceUnderWayMax: 2,
   coalesceFullUnderWayMax: 64,
   requestReceiveTimeoutMs: 10_000,
+  lingerMs: 5000,
+  lingerTickMs: 20,
+  lingerBytesMax: 32 * 1024 * 1024,
   drainTimeoutMs: 15_000,
   drainNoticeMs: 1000,
   drainIdlePollMs: 100,
@@ -225,4 +228,5 @@ assert(
 )
 assert(limits.retryNonceMs > 2 * limits.storeDeadlineMs, 'a call that the store sends again is known')
 assert(limits.bodyBytesMax < limits.batchBodyBytesMax)
+assert(limits.batchBodyBytesMax < limits.lingerBytesMax, 'who sends a little too much is told so')
 assert(limits.resultBytesMax <= limits.bodyBytesMax, 'a result travels in a body')

@@ -41,6 +41,8 @@ class Gathering {
   fail(problem: () => Problem): void {
     if (this.#settled) return
     this.#settled = true
+    // Else it would be kept until the rest has come and been thrown away.
+    this.#chunks.length = 0
     this.#done(problem())
   }
 }

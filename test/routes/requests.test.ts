@@ -1,9 +1,12 @@
 /** What HTTP itself may bring, before any call looks at it: methods, queries, and requests that cannot be read. */
 import t from 'tap'
 import { METHODS } from 'node:http'
+import net, { type AddressInfo } from 'node:net'
 import { errorCodes, fastify } from 'fastify'
 import { handleError } from '../../src/http/errors.ts'
-import { type Answer, startApp } from '../helpers/app.ts'
+import { limits } from '../../src/limits.ts'
+import { type Answer, startApp, type TestApp } from '../helpers/app.ts'
+import { waitFor } from '../helpers/redis-server.ts'
 
 const claimUrl = '/api/v1/effects/claim'
 
@@ -120,4 +123,87 @@ t.test('a number in a query is decimal digits and nothing else', async (t) => {
     const { status } = await call(method, `/api/v1/${path}${name}=${number}`)
     t.equal(status, method === 'DELETE' ? 204 : 200, `${method} ${path}${name}=${number}`)
   }
+})
+
+// Connections
+
+async function listen({ app }: TestApp): Promise<number> {
+  await app.listen({ host: '127.0.0.1', port: 0 })
+  return (app.server.address() as AddressInfo).port
+}
+
+/** A caller that reads nothing until it has sent everything; answers what it was sent. */
+function sendFirst(port: number, pieces: (string | Buffer)[]): Promise<string> {
+  return new Promise((resolve, reject) => {
+    const socket = net.connect({ port, host: '127.0.0.1', allowHalfOpen: true })
+    const chunks: Buffer[] = []
+    socket.pause()
+    for (const piece of pieces.slice(0, -1)) socket.write(piece)
+    socket.write(pieces.at(-1) ?? '', () => socket.resume())
+    socket.on('data', (chunk) => chunks.push(chunk))
+    socket.on('end', () => socket.end())
+    socket.on('close', () => resolve(Buffer.concat(chunks).toString()))
+    socket.on('error', reject)
+  })
+}
+
+const head = (path: string, ...lines: string[]) =>
+  [`POST ${path} HTTP/1.1`, 'Host: localhost', 'Content-Type: application/json', ...lines, '\r\n'].join('\r\n')
+
+const problemIn = (answer: string): Record<string, unknown> => {
+  const text = answer.slice(answer.indexOf('\r\n\r\n') + 4)
+  const problem = JSON.parse(text) as Record<string, unknown>
+  const [, id] = /^x-request-id: (.*)$/im.exec(answer) ?? []
+  return {
+    ...problem,
+    named: id?.trim() === problem['request_id'] && /^content-type: application\/problem\+json/im.test(answer),
+  }
+}
+
+const connections = ({ app }: TestApp) =>
+  new Promise<number>((resolve) => app.server.getConnections((_, count) => resolve(count)))
+
+t.test('a body that is too large is told of to a caller that sends everything first', async (t) => {
+  const service = await startApp(t)
+  const port = await listen(service)
+  const batch = '/api/v1/effects/batch'
+  const body = Buffer.alloc(21 * 1024 * 1024, ' ')
+  const chunk = `100000\r\n${' '.repeat(0x10_00_00)}\r\n`
+  const small = Buffer.alloc(2 * 1024 * 1024, ' ')
+  const sent: [name: string, pieces: (string | Buffer)[]][] = [
+    ['announced', [head(batch, `Content-Length: ${body.length}`), body]],
+    ['with Connection: close', [head(batch, `Content-Length: ${body.length}`, 'Connection: close'), body]],
+    ['in chunks', [head(batch, 'Transfer-Encoding: chunked'), ...Array<string>(21).fill(chunk), '0\r\n\r\n']],
+    ['of another call', [head(claimUrl, `Content-Length: ${small.length}`), small]],
+  ]
+  for (const [name, pieces] of sent) {
+    const answer = await sendFirst(port, pieces)
+    t.match(answer, /^HTTP\/1\.1 413 [^]*^connection: close/im, name)
+    t.match(problemIn(answer), { code: 'payload-too-large', named: true }, name)
+  }
+  const unread = [head('/api/v1/effects', `Content-Length: ${small.length}`, 'Connection: close'), small]
+  t.match(problemIn(await sendFirst(port, unread)), { code: 'method-not-allowed' }, 'a body that nobody reads')
+  await waitFor(async () => (await connections(service)) === 0)
+})
+
+t.test('who goes on sending after the answer is cut off, by the amount and by the time', async (t) => {
+  const service = await startApp(t)
+  const port = await listen(service)
+  const start = (more: string) => {
+    const socket = net.connect({ port, host: '127.0.0.1', allowHalfOpen: true })
+    socket.on('error', () => undefined)
+    socket.resume()
+    socket.write(head(claimUrl, more))
+    return socket
+  }
+  const endless = start('Content-Length: 1000000000000')
+  const piece = Buffer.alloc(1024 * 1024)
+  const more = () => endless.write(piece, (error) => error ?? more())
+  more()
+  await waitFor(() => endless.destroyed, limits.lingerMs)
+  t.ok(endless.bytesWritten < 2 * limits.lingerBytesMax, `${endless.bytesWritten} bytes`)
+  const silent = start('Content-Length: 1000000000000')
+  await waitFor(async () => (await connections(service)) === 1)
+  await waitFor(async () => (await connections(service)) === 0, 2 * limits.lingerMs)
+  silent.destroy()
 })
