@@ -11,6 +11,7 @@ import {
 } from 'fastify'
 import { registerRoutes } from '../routes/index.ts'
 import { readBodies } from './http/body.ts'
+import { createClientErrors, endSilent } from './http/client-errors.ts'
 import { handleError, sendProblem } from './http/errors.ts'
 import { problemSchema } from './http/fields.ts'
 import { type Components, jsonSchema } from './http/json-schema.ts'
@@ -54,7 +55,13 @@ export async function buildApp(services: Services): Promise<FastifyInstance> {
     childLoggerFactory: (logger) => logger,
     // src/http/request-log.ts writes the one line of a request.
     logController: new LogController({ disableRequestLogging: true }),
-    http: { IncomingMessage: Message, ServerResponse: Response },
+    // Node looks for requests that do not arrive only every 30 s unless it is told to.
+    http: {
+      IncomingMessage: Message,
+      ServerResponse: Response,
+      connectionsCheckingInterval: limits.requestCheckMs,
+    },
+    clientErrorHandler: createClientErrors(services.log, services.nowMs),
     bodyLimit: limits.bodyBytesMax,
     requestTimeout: limits.requestReceiveTimeoutMs,
     connectionTimeout: limits.requestReceiveTimeoutMs,
@@ -67,8 +74,9 @@ export async function buildApp(services: Services): Promise<FastifyInstance> {
       handleError(error, request, reply)
     },
   })
-  // Node looks for requests that do not arrive only every 30 s unless it is told to.
+  // A minute unless it is told to.
   app.server.headersTimeout = limits.requestReceiveTimeoutMs
+  app.server.on('timeout', endSilent)
 
   const components: Components = new Map()
   jsonSchema(problemSchema, 'output', components)

@@ -47,6 +47,7 @@ export const limits = {
   coalesceUnderWayMax: 2,
   coalesceFullUnderWayMax: 64,
   requestReceiveTimeoutMs: 10_000,
+  requestCheckMs: 1000,
   lingerMs: 5000,
   lingerTickMs: 20,
   lingerBytesMax: 32 * 1024 * 1024,

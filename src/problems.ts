@@ -57,6 +57,13 @@ const catalogue = {
     explanation: 'The path exists, but not with this method.',
     remedy: 'Use one of the methods in `Allow`.',
   },
+  'request-timeout': {
+    status: 408,
+    title: 'The request did not arrive in time',
+    explanation:
+      'The request, or the rest of its body, did not arrive within ten seconds. Nothing was stored or changed.',
+    remedy: 'Send the whole request again, over a new connection.',
+  },
   'payload-too-large': {
     status: 413,
     title: 'The body or the result is too large',
@@ -69,6 +76,12 @@ const catalogue = {
     title: 'Unsupported media type',
     explanation: 'This call takes JSON in UTF-8 only.',
     remedy: 'Send `Content-Type: application/json`.',
+  },
+  'headers-too-large': {
+    status: 431,
+    title: 'The headers are too large',
+    explanation: 'The path and the headers of the request together exceed 16 KiB. Nothing was stored or changed.',
+    remedy: 'Send fewer or shorter headers; a long value belongs in the body.',
   },
   internal: {
     status: 500,

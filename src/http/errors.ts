@@ -12,7 +12,7 @@ const slugs: Readonly<Record<number, ProblemSlug>> = {
 }
 
 /** Of a request that cannot be read at all, so that no place in it can be named. */
-const unreadable = (detail: string): Problem => new Problem('invalid-request', detail, { errors: [] })
+export const unreadable = (detail: string): Problem => new Problem('invalid-request', detail, { errors: [] })
 
 /** Whatever Fastify blames the caller for is no fault of ours, whether or not it stands below. */
 function blamed({ statusCode = 500, message }: FastifyError): Problem | undefined {

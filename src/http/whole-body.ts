@@ -38,12 +38,14 @@ class Gathering {
     this.#done(null, second ? Buffer.concat(this.#chunks, this.#bytes) : first)
   }
 
-  fail(problem: () => Problem): void {
-    if (this.#settled) return
+  /** Answers whether it was still waiting. */
+  fail(problem: () => Problem): boolean {
+    if (this.#settled) return false
     this.#settled = true
     // Else it would be kept until the rest has come and been thrown away.
     this.#chunks.length = 0
     this.#done(problem())
+    return true
   }
 }
 
@@ -67,6 +69,11 @@ export class Message extends IncomingMessage {
     this.#gathering = gathering
     // Else Node reads what nobody has read from the stream.
     Object.assign(this, { _consuming: true })
+  }
+
+  /** Whoever waits for the rest of the body is told `problem` instead; answers whether anybody did. */
+  refuse(problem: () => Problem): boolean {
+    return this.#gathering?.fail(problem) ?? false
   }
 
   override push(chunk: Buffer | null): boolean {

@@ -168,8 +168,9 @@ t.test('every problem is named by an operation, under its own status, or belongs
   for (const [slug, statuses] of named) {
     t.same([...statuses], [String(problemTypes.find((type) => type.slug === slug)?.status)], slug)
   }
-  // Of any path; of a durability and of breakers that are not built yet.
-  const general = ['method-not-allowed', 'durability-not-reached', 'version-conflict']
+  // Of any path or request; of a durability and of breakers that are not built yet.
+  const anywhere = ['method-not-allowed', 'request-timeout', 'headers-too-large']
+  const general = [...anywhere, 'durability-not-reached', 'version-conflict']
   const unnamed = problemTypes.filter(({ slug }) => !named.has(slug) && !general.includes(slug))
   t.same(
     unnamed.map(({ slug }) => slug),

@@ -1,6 +1,7 @@
 /** What HTTP itself may bring, before any call looks at it: methods, queries, and requests that cannot be read. */
 import t from 'tap'
-import { METHODS } from 'node:http'
+import { once } from 'node:events'
+import { maxHeaderSize, METHODS } from 'node:http'
 import net, { type AddressInfo } from 'node:net'
 import { errorCodes, fastify } from 'fastify'
 import { handleError } from '../../src/http/errors.ts'
@@ -206,4 +207,89 @@ t.test('who goes on sending after the answer is cut off, by the amount and by th
   await waitFor(async () => (await connections(service)) === 1)
   await waitFor(async () => (await connections(service)) === 0, 2 * limits.lingerMs)
   silent.destroy()
+})
+
+/** What comes back for raw text, until the server ends the connection. */
+const say = (port: number, text: string) => sendFirst(port, [text])
+
+t.test('what Node refuses before it is a request is a problem like any other, under an id that is new', async (t) => {
+  const port = await listen(await startApp(t))
+  const long = 'x'.repeat(2 * maxHeaderSize)
+  const refused: [text: string, status: number, code: string][] = [
+    ['FOO / HTTP/1.1\r\nHost: localhost\r\n\r\n', 400, 'invalid-request'],
+    ['nonsense\r\n\r\n', 400, 'invalid-request'],
+    ['\x16\x03\x01\x02', 400, 'invalid-request'],
+    [head(claimUrl, 'Content-Length: 1', 'Content-Length: 2'), 400, 'invalid-request'],
+    [`GET /livez HTTP/1.1\r\nHost: localhost\r\nX: ${long}\r\n\r\n`, 431, 'headers-too-large'],
+    [`GET /livez?${long} HTTP/1.1\r\nHost: localhost\r\n\r\n`, 431, 'headers-too-large'],
+    [`${head(claimUrl, 'Transfer-Encoding: chunked')}nonsense\r\n`, 400, 'invalid-request'],
+  ]
+  for (const [text, status, slug] of refused) {
+    const name = text.slice(0, 60)
+    const answer = await say(port, text)
+    t.ok(answer.startsWith(`HTTP/1.1 ${status} `), name)
+    t.match(answer, /^connection: close\r$/im, name)
+    t.match(problemIn(answer), { code: slug, status, named: true }, name)
+  }
+})
+
+t.test('a body that ends too early is refused, and does nothing', async (t) => {
+  const service = await startApp(t)
+  const port = await listen(service)
+  const body = JSON.stringify({ type: 'a', entity: `${Math.random()}`, owner: 'o' })
+  const socket = net.connect({ port, host: '127.0.0.1', allowHalfOpen: true })
+  socket.end(head(claimUrl, `Content-Length: ${body.length + 1}`) + body)
+  const answer = Buffer.concat(await socket.toArray()).toString()
+  t.match(problemIn(answer), { code: 'invalid-request', detail: /middle/, named: true })
+  t.equal((await service.call('POST', claimUrl, body)).body.attempt, 1)
+})
+
+t.test('a byte in a query that is no ASCII is refused', async (t) => {
+  const port = await listen(await startApp(t))
+  const answer = await say(
+    port,
+    'GET /api/v1/effects/lookup?type=a&entity=ü HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n',
+  )
+  t.match(problemIn(answer), { code: 'invalid-request' })
+})
+
+t.test('a request that does not arrive in time is 408, whether it stops or trickles', async (t) => {
+  const service = await startApp(t)
+  const { server } = service.app
+  const port = await listen(service)
+  const begin = async (text: string) => {
+    const accepted = once(server, 'connection') as Promise<[net.Socket]>
+    const answer = say(port, text)
+    const [socket] = await accepted
+    await waitFor(() => socket.bytesRead === text.length)
+    return { socket, answer }
+  }
+  const half = `${head(claimUrl, 'Content-Length: 100', 'X-Request-Id: mine')}{"type":`
+  const stopped = await begin(half)
+  // As Node does where nothing has come for as long as `connectionTimeout`.
+  stopped.socket.emit('timeout')
+  const answer = await stopped.answer
+  t.match(answer, /^HTTP\/1\.1 408 [^]*^connection: close/im)
+  t.match(problemIn(answer), { code: 'request-timeout', request_id: 'mine', named: true })
+  server.requestTimeout = server.headersTimeout = 1
+  for (const text of [half, 'GET /livez HTTP/1.1\r\nHost: local'])
+    t.match(problemIn(await (await begin(text)).answer), { code: 'request-timeout', named: true }, text)
+})
+
+t.test('a connection that is kept and not used ends without a word', async (t) => {
+  const service = await startApp(t)
+  const accepted = once(service.app.server, 'connection') as Promise<[net.Socket]>
+  const answer = say(await listen(service), 'GET /livez HTTP/1.1\r\nHost: localhost\r\n\r\n')
+  const [socket] = await accepted
+  await waitFor(() => socket.bytesWritten > 0)
+  socket.emit('timeout')
+  t.equal((await answer).match(/HTTP\/1\.1/g)?.length, 1)
+})
+
+t.test('nonsense behind a request is not answered in its place', async (t) => {
+  const service = await startApp(t)
+  const port = await listen(service)
+  const body = JSON.stringify({ type: 'a', entity: `${Math.random()}`, owner: 'o' })
+  const answer = await say(port, `${head(claimUrl, `Content-Length: ${body.length}`)}${body}nonsense\r\n\r\n`)
+  t.notMatch(answer, /^HTTP\/1\.1 4/)
 })
