@@ -2,6 +2,7 @@
 import { actorOf } from '../src/auth.ts'
 import type { FastifyReply, FastifyRequest } from 'fastify'
 import type { Effects } from '../src/effects/effects.ts'
+import { identify } from '../src/effects/identity.ts'
 import type { Caller } from '../src/effects/waiting.ts'
 import * as schema from '../src/effects/schema.ts'
 import type { Declare } from '../src/http/operation.ts'
@@ -14,17 +15,23 @@ const tag = 'effects'
 const stale = ['effect-not-found', 'stale-token'] as const
 
 /** The object of `?entity_json=`, held to the same rules as in a body. */
-function entityOf(query: { entity?: string | undefined; entity_json?: string | undefined }): string | JsonObject {
-  if (query.entity_json === undefined) return query.entity ?? ''
+function objectOf(entityJson: string): JsonObject {
   const misfit = (message: string) => invalidRequest([{ pointer: '?entity_json', message }])
   try {
-    const value = parseStrict(query.entity_json)
+    const value = parseStrict(entityJson)
     if (isJsonObject(value)) return value
   } catch (error) {
     throw error instanceof Problem ? misfit(error.message) : error
   }
   throw misfit('must be a JSON object; send a string as entity')
 }
+
+type LookupQuery = { type: string; entity?: string | undefined; entity_json?: string | undefined }
+
+const lookedUp = ({ type, entity = '', entity_json: entityJson }: LookupQuery): string =>
+  entityJson === undefined
+    ? identify(type, entity, '?entity').effectId
+    : identify(type, objectOf(entityJson), '?entity_json').effectId
 
 /** Whoever sent a claim that waits. The connection may be silent meanwhile, and what it sent need not be kept. */
 function callerOf(request: FastifyRequest, { raw }: FastifyReply): Caller {
@@ -198,7 +205,7 @@ function declareReading(declare: Declare, effects: Effects): void {
       problems: ['effect-not-found'],
     },
     async ({ principal, query }) => {
-      const name = { type: query.type, entity: entityOf(query) }
+      const name = { effect_id: lookedUp(query) }
       return { status: 200, body: await effects.get(principal.namespace, name) }
     },
   )

@@ -9,7 +9,7 @@ const catalogue = {
     explanation:
       'A member, a parameter or the form of the body is not what this call takes. Nothing was stored or changed.',
     remedy:
-      'Read `errors`: each names the place by JSON Pointer (or `?name` for a query parameter) and says what is expected.',
+      'Read `errors`: each names the place by JSON Pointer into the body (`?name` for a query parameter, `{name}` for a part of the path, a header by its name) and says what is expected.',
   },
   'invalid-json': {
     status: 400,
@@ -220,7 +220,7 @@ export class Problem extends Error {
   }
 }
 
-/** A place in a request that is not valid: a JSON Pointer into the body, or `?name` for a query parameter. */
+/** A place in a request that is not valid: a JSON Pointer into the body, `?name` for a query parameter, `{name}` for a part of the path. */
 export type InvalidPlace = { pointer: string; message: string }
 
 export function invalidRequest(

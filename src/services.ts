@@ -71,9 +71,9 @@ const namespacesOf = (config: Config): string[] => [
 
 function typePolicy(config: Config): EffectsDependencies['typePolicy'] {
   const known = new Set(knownTypes(config))
-  return (type) => {
+  return (type, pointer = '/type') => {
     if (!config.effects.allow_unknown_types && !known.has(type)) {
-      throw invalidRequest([{ pointer: '/type', message: 'is not a configured effect type' }])
+      throw invalidRequest([{ pointer, message: 'is not a configured effect type' }])
     }
     return effectTypeConfig(config, type)
   }

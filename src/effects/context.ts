@@ -57,8 +57,8 @@ export type EffectsDependencies = {
   store: Store
   keys: Keys
   events: Events
-  /** Throws invalid-request for a type that is not allowed. */
-  typePolicy: (type: string) => TypePolicy
+  /** Throws invalid-request for a type that is not allowed; `pointer`: where the type was sent, default `/type`. */
+  typePolicy: (type: string, pointer?: string) => TypePolicy
   /** As `typePolicy`, of a type whose name is not judged. */
   defaults: (type: string) => TypePolicy
   /** What an answer about an effect of this type waits for. */

@@ -15,15 +15,17 @@ export type EffectIdParts = { type: string; digest: string; bucket: number }
  * The identity of an effect: `effectId` is `<type>.<64 hex digits>`, the SHA-256 of `canonical`, which is the RFC 8785
  * text of `entity`. A string counts with its quotes; member order and number spelling do not matter; there is no
  * Unicode normalisation. Throws `invalid-request` unless `entity` is a string of 1 to `limits.entityBytesMax` bytes of
- * UTF-8, or an object whose canonical text is no longer than that.
+ * UTF-8, or an object whose canonical text is no longer than that; `pointer` says where it was sent.
  *
  * `entity` must be as `readJson` or `parseStrict` read it: both refuse what parsing could merge.
  */
-export function identify(type: string, entity: string | JsonObject): EffectIdentity {
-  if (entity === '') throw refusal('must not be empty')
+export function identify(type: string, entity: string | JsonObject, pointer = '/entity'): EffectIdentity {
+  if (entity === '') throw refusal(pointer, 'must not be empty')
   const canonical = canonicalText(entity)
   const bytes = Buffer.byteLength(typeof entity === 'string' ? entity : canonical)
-  if (bytes > limits.entityBytesMax) throw refusal(`must not exceed ${limits.entityBytesMax} bytes (it has ${bytes})`)
+  if (bytes > limits.entityBytesMax) {
+    throw refusal(pointer, `must not exceed ${limits.entityBytesMax} bytes (it has ${bytes})`)
+  }
   const digest = hash('sha256', canonical)
   return { effectId: `${type}.${digest}`, canonical, bucket: bucketOf(digest) }
 }
@@ -60,4 +62,4 @@ function canonicalText(value: unknown): string {
   return text
 }
 
-const refusal = (message: string) => invalidRequest([{ pointer: '/entity', message }])
+const refusal = (pointer: string, message: string) => invalidRequest([{ pointer, message }])

@@ -98,7 +98,8 @@ export function claimOrWait(
   request: WaitingClaim,
   caller?: Caller,
 ): Promise<ClaimAnswer> {
-  const { wait_seconds = 0 } = request
+  const { wait_seconds = 0, effect_id } = request
+  if (effect_id !== undefined) context.typePolicy(context.locate(namespace, request).type, '/effect_id')
   return wait_seconds === 0 || !caller
     ? claim(context, namespace, request)
     : wait(context, namespace, { ...request, wait_seconds }, caller)

@@ -52,7 +52,10 @@ export const problemSchema = z
     errors: z
       .array(z.object({ pointer: z.string(), message: z.string() }))
       .optional()
-      .meta({ description: 'Each place that is not valid: a JSON Pointer into the body, or `?name` for a parameter.' }),
+      .meta({
+        description:
+          'Each place that is not valid: a JSON Pointer into the body, `?name` for a parameter, `{name}` for a part of the path.',
+      }),
     retry_after_seconds: z.number().optional(),
   })
   .meta({ id: 'Problem', description: 'A problem (RFC 9457). Members beside these depend on `code`.' })

@@ -437,4 +437,10 @@ t.test('types that are not configured are refused where the configuration says s
   const refused = await claim(newEffect('theirs'))
   t.equal(told(refused), '400 invalid-request')
   t.equal(refused.body.errors[0].pointer, '/type')
+  const named = { effect_id: `theirs.${'0a'.repeat(32)}`, owner: 'o' }
+  for (const more of [{}, { claim_id: 'c', wait_seconds: 1 }]) {
+    const byId = await claim({ ...named, ...more })
+    t.equal(told(byId), '400 invalid-request')
+    t.equal(byId.body.errors[0].pointer, '/effect_id', 'where the type was sent')
+  }
 })

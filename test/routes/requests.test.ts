@@ -98,6 +98,14 @@ t.test('an entity in a query is the one that its encoding says, and no other', a
   t.same(pointers(twice), ['?entity'], 'one parameter twice')
 })
 
+t.test('what is too long in a query is refused by the name of its parameter', async (t) => {
+  const { call } = await startApp(t)
+  const long = 'x'.repeat(limits.entityBytesMax + 1)
+  const lookup = (query: string) => call('GET', `/api/v1/effects/lookup?type=a&${query}`)
+  t.same(pointers(await lookup(`entity=${long}`)), ['?entity'])
+  t.same(pointers(await lookup(`entity_json={"a":"${long}"}`)), ['?entity_json'])
+})
+
 t.test('a number in a query is decimal digits and nothing else', async (t) => {
   const { call } = await startApp(t)
   const claim = await call('POST', claimUrl, { type: 'a', entity: `${Math.random()}`, owner: 'o', result: 1 })
