@@ -5,6 +5,7 @@ import { inDigits } from '../http/query.ts'
 import { isJsonObject, type JsonObject } from '../json.ts'
 import { limits } from '../limits.ts'
 import { effectIdPattern, effectTypePattern } from '../names.ts'
+import { isWithin } from '../text.ts'
 import { listedStates } from './read.ts'
 import { effectStates } from './scripts.ts'
 import { resolutions } from './settle.ts'
@@ -38,7 +39,7 @@ const leaseSeconds = z.number().min(limits.leaseSecondsMin).max(limits.leaseSeco
 const jobType = jobTypeField
 const execution = z.enum(['no', 'unknown', 'yes', 'partial'])
 const leasePolicy = z.enum(['hold', 'reclaim'])
-const short = (text: unknown): boolean => typeof text === 'string' && text.length <= limits.metadataCharsMax
+const short = (text: unknown): boolean => typeof text === 'string' && isWithin(text, limits.metadataCharsMax)
 const metadata = z
   .custom<Record<string, string>>(
     (value) =>

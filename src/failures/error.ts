@@ -3,11 +3,12 @@
  * of the wrong type is ignored, and what is missing is searched for in the text.
  */
 import { limits } from '../limits.ts'
+import { cutAt } from '../text.ts'
 import { markets, type Market } from './rule.ts'
 
 /** A reported error after reading. `null`: neither said nor found in the text. */
 export type ReportedErrorFacts = {
-  /** At most `limits.errorMessageCharsMax` UTF-16 units, well-formed. */
+  /** At most `limits.errorMessageCharsMax` characters, well-formed. */
   message: string
   name: string | null
   code: string | number | null
@@ -19,12 +20,8 @@ export type ReportedErrorFacts = {
 
 type Members = Readonly<Record<string, unknown>>
 
-/** Cuts without splitting a surrogate pair; lone surrogates become U+FFFD. */
-function cutText(text: string, charsMax: number): string {
-  const last = text.charCodeAt(charsMax - 1)
-  const splits = text.length > charsMax && last >= 0xd800 && last <= 0xdbff
-  return Buffer.from(text.slice(0, splits ? charsMax - 1 : charsMax)).toString()
-}
+/** Lone surrogates become U+FFFD. */
+const cutText = (text: string, charsMax: number): string => Buffer.from(cutAt(text, charsMax)).toString()
 
 /** A copy that is at most `depth` levels deep, since JSON.stringify overflows the stack on deep values. */
 function shallow(value: unknown, depth: number): unknown {

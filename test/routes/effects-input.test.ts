@@ -87,6 +87,7 @@ const badClaims: [name: string, body: string | Buffer, slug: string, pointer?: s
   ['metadata that is an array', claimText('"metadata":[]'), 'invalid-request', '/metadata'],
   ['metadata that is no text', claimText('"metadata":{"a":1}'), 'invalid-request', '/metadata'],
   ['long metadata', claimText(`"metadata":{"a":"${'x'.repeat(257)}"}`), 'invalid-request', '/metadata'],
+  ['257 emoji as metadata', claimText(`"metadata":{"a":"${'😀'.repeat(257)}"}`), 'invalid-request', '/metadata'],
   ['a long name in metadata', claimText(`"metadata":{"${'x'.repeat(257)}":""}`), 'invalid-request', '/metadata'],
   [
     '17 pairs of metadata',
@@ -162,6 +163,22 @@ t.test('the largest allowed input is taken', async (t) => {
   t.match(record.body, { type, entity, metadata, owner: wide.owner, fingerprint: wide.fingerprint })
   const deep = claimText(`"payload":${nested(31)}`).replace('"e"', `"${randomUUID()}"`)
   t.equal((await call('POST', claimUrl, deep)).status, 201, 'thirty-two levels with the body')
+})
+
+t.test('a character is a code point wherever characters are counted', async (t) => {
+  const { call } = await startApp(t)
+  const emoji = (count: number) => '😀'.repeat(count)
+  const claim = {
+    ...{ owner: emoji(128), claim_id: emoji(128), fingerprint: emoji(256) },
+    metadata: { [emoji(256)]: emoji(256) },
+  }
+  const { status, body } = await call('POST', claimUrl, { ...newEffect(), ...claim })
+  t.equal(status, 201)
+  t.same(body.metadata, claim.metadata)
+  const { effect_id, fencing_token } = body
+  const error = { message: emoji(2001) }
+  t.equal((await call('POST', '/api/v1/effects/fail', { effect_id, fencing_token, error })).status, 200)
+  t.equal((await call('GET', `/api/v1/effects/${effect_id}`)).body.error.message, emoji(2000))
 })
 
 t.test('an unknown query parameter is refused', async (t) => {

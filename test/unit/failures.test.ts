@@ -437,9 +437,10 @@ t.test('a member of the wrong type is ignored, and a message of another type bec
 
 t.test('a message is cut at 2,000 characters and stays well-formed', async (t) => {
   t.equal(normaliseError('x'.repeat(2001)).message.length, 2000)
-  const cut = normaliseError('x'.repeat(1999) + '😀').message
-  t.equal(cut, 'x'.repeat(1999), 'a pair is not split')
-  t.equal(normaliseError('x'.repeat(1998) + '😀').message.length, 2000)
+  const most = 'x'.repeat(1999) + '😀'
+  t.equal(normaliseError(`${most}x`).message, most, 'an emoji is one character, and not split')
+  t.equal(normaliseError('😀'.repeat(2001)).message, '😀'.repeat(2000))
+  t.equal(normaliseError('\ud83d'.repeat(2001)).message, '\ufffd'.repeat(2000))
   t.equal(normaliseError('a\ud800b').message, 'a\ufffdb')
 })
 
