@@ -131,7 +131,23 @@ function senderOf(app: TestApp, job_type: string) {
   const tokens = new Map<string, number>()
   const held = (entity: string) => ({ type: 'order_placement', entity, fencing_token: tokens.get(entity) })
 
-  async function claim({ effect, lease, probe }: Operation & { kind: 'claim' }): Promise<Answer> {
+  /** A claim looks at its breaker first and is granted after that: the clock does not move between, or it had two times. */
+  const claiming = new Set<Promise<unknown>>()
+  let moving = Promise.resolve()
+  async function move(seconds: number): Promise<Answer> {
+    const before = moving
+    moving = before.then(() => Promise.allSettled(claiming)).then(() => app.moveClock(seconds))
+    await moving
+    return nothing
+  }
+  async function claim(operation: Operation & { kind: 'claim' }): Promise<Answer> {
+    await moving
+    const answered = claimNow(operation)
+    claiming.add(answered)
+    return answered.finally(() => claiming.delete(answered))
+  }
+
+  async function claimNow({ effect, lease, probe }: Operation & { kind: 'claim' }): Promise<Answer> {
     const members = { job_type, lease_seconds: lease, ...named(probe) }
     const answer = await effects.claim({ type: 'order_placement', entity: effect, ...members })
     if (answer.status === 201) tokens.set(effect, Number(answer.body.fencing_token))
@@ -165,8 +181,7 @@ function senderOf(app: TestApp, job_type: string) {
       case 'get':
         return app.call('GET', `/api/v1/breakers/${job_type}`)
       case 'move':
-        await app.moveClock(operation.seconds)
-        return nothing
+        return move(operation.seconds)
       case 'claim':
         return claim(operation)
       case 'complete':
