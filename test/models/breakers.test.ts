@@ -124,6 +124,24 @@ const named = (probe: string | undefined) => (probe === undefined ? {} : { probe
 const nothing: Answer = { status: 204, headers: {}, body: undefined, text: '' }
 const reason = 'a test says so'
 
+/** A claim looks at its breaker first and is granted after that: the clock does not move between, or it had two times. */
+function clockBetweenClaims(app: TestApp) {
+  const claims = new Set<Promise<unknown>>()
+  let moved = Promise.resolve()
+  return {
+    move(seconds: number): Promise<void> {
+      moved = moved.then(() => Promise.allSettled(claims)).then(() => app.moveClock(seconds))
+      return moved
+    },
+    async still<Told>(claim: () => Promise<Told>): Promise<Told> {
+      await moved
+      const told = claim()
+      claims.add(told)
+      return told.finally(() => claims.delete(told))
+    },
+  }
+}
+
 /** Sends an operation on one breaker, or on an effect with its job type, as HTTP has it. */
 function senderOf(app: TestApp, job_type: string) {
   const effects = effectCalls(app)
@@ -131,23 +149,9 @@ function senderOf(app: TestApp, job_type: string) {
   const tokens = new Map<string, number>()
   const held = (entity: string) => ({ type: 'order_placement', entity, fencing_token: tokens.get(entity) })
 
-  /** A claim looks at its breaker first and is granted after that: the clock does not move between, or it had two times. */
-  const claiming = new Set<Promise<unknown>>()
-  let moving = Promise.resolve()
-  async function move(seconds: number): Promise<Answer> {
-    const before = moving
-    moving = before.then(() => Promise.allSettled(claiming)).then(() => app.moveClock(seconds))
-    await moving
-    return nothing
-  }
-  async function claim(operation: Operation & { kind: 'claim' }): Promise<Answer> {
-    await moving
-    const answered = claimNow(operation)
-    claiming.add(answered)
-    return answered.finally(() => claiming.delete(answered))
-  }
+  const clock = clockBetweenClaims(app)
 
-  async function claimNow({ effect, lease, probe }: Operation & { kind: 'claim' }): Promise<Answer> {
+  async function claim({ effect, lease, probe }: Operation & { kind: 'claim' }): Promise<Answer> {
     const members = { job_type, lease_seconds: lease, ...named(probe) }
     const answer = await effects.claim({ type: 'order_placement', entity: effect, ...members })
     if (answer.status === 201) tokens.set(effect, Number(answer.body.fencing_token))
@@ -169,21 +173,18 @@ function senderOf(app: TestApp, job_type: string) {
       case 'override': {
         const { action, version, expires } = operation
         const seen = version === undefined ? {} : { version }
-        return post('override', {
-          action,
-          reason,
-          ...seen,
-          ...(expires === undefined ? {} : { expires_in_seconds: expires }),
-        })
+        const ends = expires === undefined ? {} : { expires_in_seconds: expires }
+        return post('override', { action, reason, ...seen, ...ends })
       }
       case 'reset':
         return post('reset', { reason })
       case 'get':
         return app.call('GET', `/api/v1/breakers/${job_type}`)
       case 'move':
-        return move(operation.seconds)
+        await clock.move(operation.seconds)
+        return nothing
       case 'claim':
-        return claim(operation)
+        return clock.still(() => claim(operation))
       case 'complete':
         return effects.complete(held(operation.effect))
       case 'release':
