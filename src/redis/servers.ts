@@ -46,14 +46,19 @@ export function placeOf(name: string): ServerAddress {
 /** One range of CLUSTER SLOTS: first slot, last slot, the primary, its replicas. */
 type SlotRange = [first: number, last: number, ...servers: [host: string | null, port: number][]]
 
-/** Asks one server for the table, on a connection of its own that ends with the answer. */
-async function askForSlots(address: StoreAddress, place: ServerAddress): Promise<SlotRange[]> {
+/**
+ * Asks one server for the table, on a connection of its own that ends with the answer. `cutOff`: it says itself that it is out
+ * of touch with the Cluster, so its table may be of long ago. Where it may not be asked for that it is taken at its word.
+ */
+async function askForSlots(address: StoreAddress, place: ServerAddress) {
   const once = { lazyConnect: true, retryStrategy: () => null, reconnectOnError: () => false }
   const redis = connect(address, 'effectonce-slots', once, place)
   redis.on('error', () => undefined)
   try {
     await redis.connect()
-    return (await redis.call('CLUSTER', 'SLOTS')) as SlotRange[]
+    const state = redis.call('CLUSTER', 'INFO').catch(() => '')
+    const ranges = (await redis.call('CLUSTER', 'SLOTS')) as SlotRange[]
+    return { ranges, cutOff: String(await state).includes('cluster_state:fail') }
   } finally {
     redis.disconnect()
   }
@@ -108,7 +113,10 @@ function createTable(open: Open, startup: readonly ServerAddress[]) {
   return { known, servers, slots, firstSlots, serverAt, take }
 }
 
-/** Asks one after the other who knows the table, those that own slots first, another one first each time. */
+/**
+ * Asks one after the other who knows the table, those that own slots first, another one first each time. A primary that is cut
+ * off still names itself: taken in turn with the others', its table closed the connection to its heir again and again.
+ */
 function createRefresh(address: ClusterAddress, table: ReturnType<typeof createTable>) {
   let turn = 0
   let running: Promise<void> | undefined
@@ -117,14 +125,17 @@ function createRefresh(address: ClusterAddress, table: ReturnType<typeof createT
     const owners = [...table.servers.values()].filter(({ redis }) => redis.status === 'ready').map(({ node }) => node)
     const first = owners.map((_, index) => owners[(index + turn) % owners.length] as string)
     turn += 1
+    let lastResort: [ranges: SlotRange[], asked: ServerAddress] | undefined
     for (const name of new Set([...first, ...table.known.keys()])) {
       try {
-        table.take(await askForSlots(address, placeOf(name)), placeOf(name))
-        return
+        const { ranges, cutOff } = await askForSlots(address, placeOf(name))
+        if (!cutOff) return table.take(ranges, placeOf(name))
+        lastResort ??= [ranges, placeOf(name)]
       } catch {
         // The next one may know.
       }
     }
+    if (lastResort) table.take(...lastResort)
   }
   return (): Promise<void> => (running ??= refresh().finally(() => (running = undefined)))
 }

@@ -31,7 +31,7 @@ const allowed = (version: '7.0' | '7.2'): string[] =>
 /** What the client or src/redis sends outside of scripts; `subscribe` and `xread` on connections of their own. */
 const plain = [
   ...['hello', 'auth', 'select', 'ping', 'client|setname', 'client|setinfo', 'client|id', 'client|unblock'],
-  ...['info', 'config|get', 'time', 'wait', 'cluster|slots', 'asking', 'eval', 'evalsha'],
+  ...['info', 'config|get', 'time', 'wait', 'cluster|info', 'cluster|slots', 'asking', 'eval', 'evalsha'],
   ...['subscribe', 'xread', 'xrange', 'hmget', 'smembers'],
 ]
 
