@@ -67,7 +67,7 @@ t.test('a claim that nobody can collect is withdrawn, also where its first answe
   const redis = await startRedis(t)
   const proxy = await startProxy(t, redis.port)
   const app = await startApp(t, { redis, redisUrl: proxy.url, config: types({ replicated: 1 }) })
-  const at = effectCalls(app)
+  const { claim, get } = effectCalls(app)
   let lost = 0
   proxy.watch = (piece, passage, direction) => {
     if (lost > 0 || direction === 'requests' || !piece.includes('claimed ')) return piece
@@ -75,11 +75,16 @@ t.test('a claim that nobody can collect is withdrawn, also where its first answe
     passage.reset()
     return undefined
   }
-  const refused = await at.claim(ledger())
-  t.match(refused, { status: 503, body: { code: 'durability-not-reached', reason: 'not_replicated' } })
-  t.equal(lost, 1)
+  // On a busy machine the time of the call may be over before the second answer is there: then nobody knows.
+  const refused = await waitFor(async () => {
+    lost = 0
+    await redisCli(redis.port, 'FLUSHALL')
+    const { body } = await claim(ledger())
+    return body.reason !== 'outcome_unknown' && lost === 1 && body
+  }, 30_000)
+  t.match(refused, { code: 'durability-not-reached', reason: 'not_replicated' })
   const [record] = (await redisCli(redis.port, 'KEYS', '*:effect:*')) as string[]
-  t.match((await at.get(record?.split(':effect:')[1] ?? '')).body, { state: 'released', attempt: 0 })
+  t.match((await get(record?.split(':effect:')[1] ?? '')).body, { state: 'released', attempt: 0 })
 })
 
 t.test('many claims share one WAIT, and a forgotten script is sent again before it counts', async (t) => {
