@@ -9,8 +9,6 @@ import { family } from '../processes.mjs'
 import { boundProcessor } from '../quota.mjs'
 import { single } from '../scenarios.mjs'
 
-const counts = [1, 2]
-
 /** The service warmed up, and from then on each of its processes bounded: compiling would be what is measured. */
 async function startBounded(processes, { processShare, processWarmupSeconds, ...options }) {
   const connections = options.connections * processes
@@ -34,15 +32,15 @@ async function startBounded(processes, { processShare, processWarmupSeconds, ...
 /** Answers {share, windows by the number of processes}; those at one place of the lists were measured one after the other. */
 export const effectsByProcesses = ({ options, late }) =>
   using(
-    () => startBounded(counts[0], options),
+    () => startBounded(1, options),
     (one) =>
       using(
-        () => startBounded(counts[1], options),
+        () => startBounded(2, options),
         async (two) => {
-          const windows = { [counts[0]]: [], [counts[1]]: [] }
+          const windows = { 1: [], 2: [] }
           for (let n = 0; n < options.processWindows && !late(); n++) {
-            windows[counts[0]].push(await one.load())
-            windows[counts[1]].push(await two.load())
+            windows[1].push(await one.load())
+            windows[2].push(await two.load())
           }
           return { share: options.processShare, windows }
         },
